@@ -1,0 +1,37 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Everything else is a convenience.
+PYTHON ?= python3
+VENV ?= .venv
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+
+READY := $(VENV)/.installed
+
+.PHONY: help env demo test lint bench clean
+help: ## show what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+env: $(READY) ## create the environment (several GB: PyTorch), once
+
+$(READY): constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, found " + sys.version)'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(READY) ## run the default pipeline: images, detectors, metrics, report, MLflow
+	dvc repro
+	python stages/track.py
+	nullscope summary
+
+test: $(READY) ## run the tests
+	python -m pytest
+
+lint: $(READY) ## check the style
+	ruff check .
+
+bench: $(READY) ## measure
+	python bench/patch_selection.py
+	python bench/training_step.py
+
+clean: ## delete everything the pipeline made, the cache included
+	rm -rf data models scores reports .nullscope .dvc/cache .dvc/tmp mlflow.db mlartifacts

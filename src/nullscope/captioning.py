@@ -1,0 +1,45 @@
+"""Captions of images: decoding and resizing in the loader's processes, BLIP on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from nullscope.contracts import CAPTIONS
+from nullscope.data.images import decode
+from nullscope.data.shards import Item, read_item
+from nullscope.encoders.blip import Captioner, CaptionParams, PixelReader
+
+
+def captions(
+    chunks: Sequence[Sequence[Item]], blip: Path, params: CaptionParams, max_pixels: int, device: torch.device, workers: int
+) -> Iterator[pa.Table]:
+    """Yield a table of `contracts.CAPTIONS` for every chunk of images, in order."""
+    captioner = Captioner(blip, params, device)
+    # A batch never spans two chunks: what BLIP computes for a chunk is the same whichever rank has it.
+    starts = [(chunk, start) for chunk in chunks for start in range(0, len(chunk), params.batch_size)]
+    batches = [chunk[start : start + params.batch_size] for chunk, start in starts]
+    pixels = iter(DataLoader(_Pixels(batches, PixelReader(blip), max_pixels), batch_size=None, num_workers=workers))
+    for chunk in chunks:
+        found: list[str] = []
+        while len(found) < len(chunk):
+            found += captioner.caption(next(pixels))
+        yield pa.table([[item.image_id for item in chunk], found], schema=CAPTIONS)
+
+
+class _Pixels(Dataset):
+    """Batches of images as BLIP sees them, (B, 3, S, S)."""
+
+    def __init__(self, batches: Sequence[Sequence[Item]], reader: PixelReader, max_pixels: int) -> None:
+        self.batches, self.reader, self.max_pixels = batches, reader, max_pixels
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.stack([self.reader(decode(read_item(item), max_pixels=self.max_pixels)) for item in self.batches[index]])

@@ -1,0 +1,161 @@
+"""The command ``nullscope``: judge images with a trained detector, look at the results of the pipeline, export a tower."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from nullscope.prediction import Verdict
+
+# Each command imports what it needs: torch takes seconds, and `--help` should not.
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="nullscope")
+def main() -> None:
+    """Detectors of AI-generated images on CLIP features.
+
+    Train and compare them with `dvc repro` in a checkout of the project; judge images with `nullscope predict`.
+    """
+
+
+@main.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option(
+    "--model", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of a trained detector."
+)
+@click.option("--json", "style", flag_value="json", help="One JSON object a line: source, logit, score, fake; or source, refused.")
+@click.option("--csv", "style", flag_value="csv", help="Comma-separated: source, logit, score, fake, refused.")
+def predict(images: tuple[str, ...], model: Path, style: str | None) -> None:
+    """Score images: how generated does each of them look?
+
+    IMAGE is a file, a folder (all files below it), or - for a list of them on standard input, one a line.
+
+    \b
+    score  from 0 (photograph) to 1 (generated); above 0.5 counts as generated
+    logit  the same before the sigmoid: above 0 counts as generated
+
+    A score is no probability unless the detector was calibrated on images like yours. The exit status is 0 when all images were
+    scored, 1 when some were refused (each is named with the reason), 2 when nothing could be done.
+
+    \b
+    Examples:
+      nullscope predict photo.jpg --model models/ns_net-0
+      nullscope predict holiday/ --model models/ns_net-0 --csv > holiday.csv
+      find . -name '*.png' | nullscope predict - --model models/ns_net-0 --json
+    """
+    from nullscope import prediction, ranks
+
+    found = list(prediction.expand(_sources(images)))
+    files = [item for item in found if isinstance(item, str)]
+    try:
+        scored = prediction.predict(model, files, ranks.device(), ranks.workers())
+        verdicts = _progress((next(scored) if isinstance(item, str) else item for item in found), len(found))
+        refused = {"json": _print_json, "csv": _print_csv, None: _print_table}[style](verdicts)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    sys.exit(1 if refused else 0)
+
+
+@main.command()
+@click.option(
+    "--metrics", default="metrics/summary.json", type=click.Path(path_type=Path), show_default=True, help="Summary of the pipeline."
+)
+def summary(metrics: Path) -> None:
+    """Show the table of the last `dvc repro`: accuracy of every detector on every generator."""
+    from rich.console import Console
+
+    from nullscope.report.tables import print_summary
+    from nullscope.tracking import ui_command
+
+    try:
+        results = json.loads(metrics.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise click.UsageError(f"{metrics}: {error.strerror}; run `dvc repro` first, in the project's root") from None
+    print_summary(results, Console())
+    click.echo(f"\nReport:  {Path('reports/index.html').resolve()}\nMLflow:  {ui_command()}")
+
+
+@main.command()
+@click.argument("model", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+def export(model: Path, out: Path) -> None:
+    """Write the image tower of MODEL as stock open_clip weights to the file OUT (safetensors), adapters merged.
+
+    Load it with `clip.visual.load_state_dict(safetensors.torch.load_file(OUT))`, strictly.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    from nullscope.encoders.attention import fused_state_dict
+    from nullscope.files import replacing
+    from nullscope.saved import detached, load
+
+    try:
+        detector, _ = load(model, torch.device("cpu"))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    with replacing(out) as partial:
+        save_file(detached(fused_state_dict(detector.clip.tower)), partial)
+    click.echo(f"{out}: image tower of {model}, adapters merged")
+
+
+def _sources(images: tuple[str, ...]) -> Iterator[str]:
+    for image in images:
+        if image == "-":
+            yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
+        else:
+            yield image
+
+
+def _progress(verdicts: Iterable[Verdict], total: int) -> Iterable[Verdict]:
+    from tqdm import tqdm
+
+    return tqdm(verdicts, total=total, unit="image", desc="predict", delay=2, leave=False)
+
+
+def _print_json(verdicts: Iterable[Verdict]) -> int:
+    refused = 0
+    for verdict in verdicts:
+        click.echo(json.dumps(verdict.as_dict(), ensure_ascii=False))
+        refused += verdict.refused is not None
+    return refused
+
+
+def _print_csv(verdicts: Iterable[Verdict]) -> int:
+    writer = csv.DictWriter(sys.stdout, ["source", "logit", "score", "fake", "refused"], lineterminator="\n", restval="")
+    writer.writeheader()
+    refused = 0
+    for verdict in verdicts:
+        writer.writerow(verdict.as_dict())
+        refused += verdict.refused is not None
+    return refused
+
+
+def _print_table(verdicts: Iterable[Verdict]) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    table, refused = Table("verdict", "score", "logit", "source", box=None, pad_edge=False), []
+    for column in table.columns[1:3]:
+        column.justify = "right"
+    for verdict in verdicts:
+        if verdict.refused is not None:
+            refused.append(verdict)
+        else:
+            word = "generated" if verdict.fake else "real"
+            table.add_row(word, f"{verdict.score:.3f}", f"{verdict.logit:+.2f}", verdict.source)
+    if table.row_count:
+        # Wide enough that a path is never cut, also in a pipe.
+        console = Console(soft_wrap=True)
+        console.print(table, width=max(console.width, 4096), markup=False, crop=False)
+    for verdict in refused:
+        click.echo(f"refused: {verdict.source}: {verdict.refused}", err=True)
+    return len(refused)

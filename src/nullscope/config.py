@@ -1,0 +1,90 @@
+"""Parameters: frozen, typed, validated once.
+
+Every section of ``params.yaml`` has a `Params` subclass in the module that uses it; `load_params` reads one section. An
+unknown key, a missing one or a value of the wrong type stops the program with a message that names the section, what was
+found and what is known.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+PARAMS_FILE = Path("params.yaml")
+
+
+class ParamsError(ValueError):
+    """A parameter is missing, unknown or of the wrong type."""
+
+
+class Params(BaseModel):
+    """Base of every parameter section: immutable, and strict about unknown keys and types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+P = TypeVar("P", bound=Params)
+
+
+def validate(section: str, values: Any, model: type[P]) -> P:
+    """Return ``values`` as a `model`. Raises `ParamsError` naming ``section`` and every offending key."""
+    if not isinstance(values, dict):
+        raise ParamsError(f"parameters `{section}`: expected a mapping, found {type(values).__name__}")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ParamsError(_explain(section, error, model)) from None
+
+
+def load_params(section: str, model: type[P], *, path: Path = PARAMS_FILE) -> P:
+    """Return the section at the dotted name ``section`` (such as ``detectors.ns_net``) of the YAML file ``path``.
+
+    Raises `ParamsError` if the file or the section does not exist, or its values do not fit ``model``.
+    """
+    return validate(section, section_of(read_params(path), section, path), model)
+
+
+def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """Return the whole parameter file as plain dictionaries. Raises `ParamsError` if it cannot be read."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ParamsError(f"{path}: {error.strerror}; run this from the project's root") from None
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} is not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ParamsError(f"{path}: expected a mapping of sections, found {type(values).__name__}")
+    return values
+
+
+def section_of(values: dict[str, Any], section: str, path: Path = PARAMS_FILE) -> Any:
+    """Return what lies at the dotted name ``section``. Raises `ParamsError` that suggests a near name."""
+    found: Any = values
+    for depth, key in enumerate(section.split(".")):
+        if not isinstance(found, dict) or key not in found:
+            known = sorted(found) if isinstance(found, dict) else []
+            parent = ".".join(section.split(".")[:depth]) or str(path)
+            raise ParamsError(f"{parent} has no `{key}`{_suggest(key, known)}")
+        found = found[key]
+    return found
+
+
+def _suggest(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"; did you mean `{near[0]}`?" if near else ""
+    return f"; known: {', '.join(known) or 'none'}{hint}"
+
+
+def _explain(section: str, error: ValidationError, model: type[Params]) -> str:
+    lines = [f"parameters `{section}` do not fit {model.__name__}:"]
+    for problem in error.errors():
+        name = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {name}: unknown{_suggest(name, sorted(model.model_fields))}")
+        else:
+            lines.append(f"  {name}: {problem['msg'].lower()}, found {problem['input']!r}")
+    return "\n".join(lines)

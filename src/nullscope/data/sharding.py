@@ -1,0 +1,74 @@
+"""The shards of a data set: which tars there are, and writing them with all processes of this rank."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from nullscope.contracts import SPLITS, VIEWS
+from nullscope.data.listing import distinct_images
+from nullscope.data.shards import Item, write_manifest, write_shard
+from nullscope.ops.patches import PatchParams
+
+
+@dataclass(frozen=True)
+class Tar:
+    """One tar to be written."""
+
+    view: str
+    split: str
+    number: int
+    items: list[Item]
+
+    @property
+    def name(self) -> str:
+        """File name in the folder ``<view>/<split>``."""
+        return f"{self.split}-{self.number:06d}.tar"
+
+
+def plan(index: Path, root: Path, samples: int) -> list[Tar]:
+    """Return the tars of both views and both splits, ``samples`` images each but for the last of a split."""
+    tars = []
+    for split in SPLITS:
+        items = distinct_images(index, root, split)
+        cut = [items[start : start + samples] for start in range(0, len(items), samples)]
+        tars += [Tar(view, split, number, chunk) for view in VIEWS for number, chunk in enumerate(cut)]
+    return tars
+
+
+def write_tars(tars: Sequence[Tar], out: Path, patches: PatchParams, max_pixels: int, workers: int) -> Iterator[Tar]:
+    """Write the tars that ``out`` does not hold yet; yield each as it is done. Raises what `write_shard` raises."""
+    pending = [tar for tar in tars if not (out / tar.view / tar.split / tar.name).exists()]
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver"), _one_thread) as pool:
+        for tar in pending:
+            (out / tar.view / tar.split).mkdir(parents=True, exist_ok=True)
+        yield from pool.map(_Write(out, patches, max_pixels), pending)
+
+
+def write_manifests(tars: Sequence[Tar], out: Path) -> None:
+    """Write ``shards.json`` of every folder, once all tars are there."""
+    for view in VIEWS:
+        for split in SPLITS:
+            counts = {tar.name: len(tar.items) for tar in tars if (tar.view, tar.split) == (view, split)}
+            write_manifest(out / view / split, counts)
+
+
+@dataclass(frozen=True)
+class _Write:
+    out: Path
+    patches: PatchParams
+    max_pixels: int
+
+    def __call__(self, tar: Tar) -> Tar:
+        write_shard(tar.items, self.out / tar.view / tar.split / tar.name, tar.view, self.patches, self.max_pixels)
+        return tar
+
+
+def _one_thread() -> None:
+    """Each process of the pool is one worker; torch would start a thread per CPU in each."""
+    import torch
+
+    torch.set_num_threads(1)

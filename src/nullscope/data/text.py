@@ -1,0 +1,38 @@
+"""Text features of captions, joined to batches from a table in memory. N images, D embedding width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nullscope.contracts import ContractError, text_schema
+from nullscope.data.tables import read_schema, read_table
+
+CHUNK = 8192  # rows of one chunk of features
+
+
+class TextTable:
+    """The features of a ``text/<split>.parquet``, (N, D) float32, found by image id."""
+
+    def __init__(self, path: Path) -> None:
+        found = read_schema(path)
+        width = found.field("text").type.list_size if "text" in found.names else 0
+        table = read_table(path, text_schema(width))
+        self.path = path
+        self.place = {image_id: row for row, image_id in enumerate(table["image_id"].to_pylist())}
+        features = table["text"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        self.text_ND = torch.from_numpy(features.copy()).reshape(-1, width)
+
+    def rows(self, image_ids: list[str]) -> Tensor:
+        """Return the features of some images, (B, D). Raises `ContractError` on an image without a caption."""
+        try:
+            return self.text_ND[[self.place[image_id] for image_id in image_ids]]
+        except KeyError as error:
+            raise ContractError(f"{self.path}: no caption for image {error}; rerun the stages `caption` and `embed`") from None
+
+    def chunks(self) -> Iterator[Tensor]:
+        """Yield all features in chunks (n, D), n at most `CHUNK`, in the order of the file."""
+        yield from self.text_ND.split(CHUNK)

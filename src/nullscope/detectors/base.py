@@ -1,0 +1,90 @@
+"""What every detector is to the training loop and to scoring. A detector overrides methods; nothing asks which one it is.
+
+A detector's page holds ``Config`` (a `DetectorParams`) and ``Detector``. B images, D embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nullscope.config import Params
+from nullscope.data.loading import Batch
+from nullscope.data.views import View
+from nullscope.ops.patches import PatchParams
+
+
+class DetectorParams(Params):
+    """What every detector's training needs."""
+
+    epochs: PositiveInt
+    batch_size: PositiveInt  # images of one step, over all ranks
+    lr: PositiveFloat  # of Adam
+    precision: Literal["fp32", "bf16"]  # bf16: autocast; weights, losses and the optimiser stay in float32
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a detector is built on: the frozen CLIP of the run, and how its mosaics are made."""
+
+    clip: Path  # folder, see nullscope.encoders.clip
+    patches: PatchParams
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training: which parameters move, how long, how fast."""
+
+    name: str
+    parameters: list[nn.Parameter]
+    epochs: NonNegativeInt
+    lr: float
+
+
+class Detector(nn.Module):
+    """A detector of generated images. Subclasses set ``view`` and write `forward`; the rest has defaults."""
+
+    view: View  # what it reads of every image
+    needs_captions: ClassVar[bool] = False  # text features of the captions join every training batch
+
+    def __init__(self, params: DetectorParams) -> None:
+        super().__init__()
+        self.params = params
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return one logit per image, (B,) float32; above 0 means generated."""
+        raise NotImplementedError
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms of the loss by name; the loss is their sum. Default: binary cross-entropy of the logits."""
+        return {"bce": F.binary_cross_entropy_with_logits(self(batch), batch.is_fake_B)}
+
+    def backward(self, losses: dict[str, Tensor]) -> None:
+        """Put gradients on the parameters. A method that edits gradients overrides this."""
+        torch.stack(list(losses.values())).sum().backward()
+
+    def phases(self) -> list[Phase]:
+        """Return the stretches of training, in order; each has an optimiser of its own. Default: one, over all that is trainable."""
+        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [Phase("main", trainable, self.params.epochs, self.params.lr)]
+
+    def optimizer(self, phase: Phase) -> torch.optim.Optimizer:
+        """Return the optimiser of a phase. Default: Adam, as NS-Net and DGS-Net."""
+        return torch.optim.Adam(phase.parameters, lr=phase.lr, betas=(0.9, 0.999))
+
+    def prepare(self, texts: Iterable[Tensor]) -> None:
+        """See the text features of all training captions once, in chunks (N, D), before training. Default: nothing."""
+
+    def kept_state(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield the name and value of everything a trained detector adds to its frozen encoders: what is saved and loaded."""
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                yield name, parameter
+        yield from self.named_buffers()

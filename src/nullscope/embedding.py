@@ -1,0 +1,43 @@
+"""Frozen text features of captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from nullscope.contracts import CAPTIONS, INDEX, ContractError, text_schema
+from nullscope.data.tables import read_table
+from nullscope.encoders.clip import load_text_encoder
+
+BATCH_SIZE = 256  # captions of one forward pass
+
+
+def captions_of(split: str, captions: Path, index: Path) -> pa.Table:
+    """Return the captions of a split's distinct images, sorted by id. Raises `ContractError` if an image has none."""
+    rows = read_table(index, INDEX, columns=["image_id", "split"])
+    images = pc.unique(rows.filter(pc.equal(rows["split"], split))["image_id"]).sort()
+    table = read_table(captions, CAPTIONS)
+    place = pc.index_in(images, table["image_id"])
+    if place.null_count:
+        raise ContractError(f"{captions}: {place.null_count} images of the {split} split have no caption; rerun `caption`")
+    return table.take(place).combine_chunks()
+
+
+def embed(chunks: Sequence[pa.RecordBatch], clip: Path, device: torch.device) -> Iterator[pa.Table]:
+    """Yield a table of `contracts.text_schema` for every chunk of `contracts.CAPTIONS`, in order.
+
+    Equal captions of a chunk are encoded once.
+    """
+    encode = load_text_encoder(clip, device)
+    for chunk in chunks:
+        distinct = chunk["caption"].dictionary_encode()
+        words = distinct.dictionary.to_pylist()
+        features_ND = torch.cat([encode(words[start : start + BATCH_SIZE]) for start in range(0, len(words), BATCH_SIZE)])
+        rows_ND = features_ND[torch.from_numpy(distinct.indices.to_numpy()).long()]
+        width = rows_ND.shape[1]
+        text = pa.FixedSizeListArray.from_arrays(pa.array(rows_ND.flatten().numpy()), width)
+        yield pa.table([chunk["image_id"], text], schema=text_schema(width))

@@ -1,0 +1,47 @@
+"""embed: captions, index, clip -> data/text/{train,test}.parquet. Frozen text features, one row per distinct image.
+
+One file per split, so that another test set trains no detector again.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+from tqdm import tqdm
+
+from nullscope import ranks
+from nullscope.contracts import SPLITS, text_schema
+from nullscope.data.parts import in_parts, scratch
+from nullscope.data.tables import write_batches
+from nullscope.embedding import captions_of, embed
+from nullscope.encoders.clip import WEIGHTS_FILE, clip_facts
+from nullscope.encoders.fetch import source_name
+
+CAPTIONS, INDEX, CLIP = Path("data/captions.parquet"), Path("data/index.parquet"), Path("data/encoders/clip")
+CHUNK = 8192  # captions of one piece of work
+
+
+def main() -> None:
+    for split in SPLITS:
+        embed_split(split, Path("data/text") / f"{split}.parquet")
+
+
+def embed_split(split: str, out: Path) -> None:
+    chunks = captions_of(split, CAPTIONS, INDEX).to_batches(max_chunksize=CHUNK)
+    schema = text_schema(clip_facts(CLIP).width)
+
+    def compute(pending: Sequence[pa.RecordBatch]) -> Iterator[pa.Table]:
+        with tqdm(total=sum(map(len, pending)), desc=f"embed {split}", unit="caption", disable=ranks.rank() > 0) as bar:
+            for table in embed(pending, CLIP, ranks.device()):
+                bar.update(len(table))
+                yield table
+
+    tables = in_parts(chunks, compute, schema, scratch("embed", split, CAPTIONS, INDEX, CLIP / WEIGHTS_FILE))
+    if tables is not None:
+        described = schema.with_metadata({"clip": source_name(CLIP)})
+        rows = write_batches(out, (batch for table in tables for batch in table.to_batches()), described)
+        print(f"embed: {rows} captions of the {split} split -> {out}")
+
+
+if __name__ == "__main__":
+    ranks.launch(main)

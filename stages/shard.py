@@ -1,0 +1,39 @@
+"""shard: index, images -> data/shards/{patches,images}/{train,test}/*.tar and the list of them."""
+
+import shutil
+from pathlib import Path
+
+from tqdm import tqdm
+
+from nullscope import ranks
+from nullscope.config import load_params
+from nullscope.data.folders import DatasetParams
+from nullscope.data.parts import scratch
+from nullscope.data.sharding import plan, write_manifests, write_tars
+from nullscope.data.shards import ShardParams
+from nullscope.ops.patches import PatchParams
+
+INDEX, OUT = Path("data/index.parquet"), Path("data/shards")
+
+
+def main() -> None:
+    dataset, params = load_params("dataset", DatasetParams), load_params("shard", ShardParams)
+    patches = load_params("patches", PatchParams)
+    tars = plan(INDEX, Path(dataset.root), params.samples)
+    partial = scratch("shard", INDEX, params, patches)
+    mine = ranks.mine(tars)
+    with tqdm(total=sum(len(tar.items) for tar in mine), desc="shard", unit="image", disable=ranks.rank() > 0) as bar:
+        for tar in write_tars(mine, partial, patches, dataset.max_pixels, ranks.workers()):
+            bar.update(len(tar.items))
+    ranks.barrier()
+    if ranks.rank() == 0:
+        write_manifests(tars, partial)
+        shutil.rmtree(OUT, ignore_errors=True)
+        shutil.move(partial, OUT)
+        size = sum(file.stat().st_size for file in OUT.rglob("*.tar"))
+        images = sum(len(tar.items) for tar in tars if tar.view == "patches")
+        print(f"shard: {images} distinct images, as mosaics and as they are -> {OUT} ({len(tars)} tars, {size / 1e6:.1f} MB)")
+
+
+if __name__ == "__main__":
+    ranks.launch(main)

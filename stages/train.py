@@ -1,0 +1,45 @@
+"""train@<detector>-<seed>: shards, text, clip -> models/<detector>-<seed>.   usage: train.py <detector> <seed>"""
+
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from nullscope import detectors, ranks, tracking
+from nullscope.config import load_params, read_params, section_of
+from nullscope.data.folders import DatasetParams
+from nullscope.data.parts import scratch
+from nullscope.data.shards import MANIFEST, list_shards
+from nullscope.data.text import TextTable
+from nullscope.detectors.base import Context
+from nullscope.encoders.clip import WEIGHTS_FILE
+from nullscope.ops.patches import PatchParams
+from nullscope.saved import Made, save
+from nullscope.training import Data, Training
+
+SHARDS, TEXT, CLIP = Path("data/shards"), Path("data/text/train.parquet"), Path("data/encoders/clip")
+
+
+def main() -> None:
+    name, seed = sys.argv[1], int(sys.argv[2])
+    params, patches = section_of(read_params(), f"detectors.{name}"), load_params("patches", PatchParams)
+    detector = detectors.build(name, params, Context(clip=CLIP, patches=patches), seed=seed)
+    shards = SHARDS / detector.view.kind / "train"
+    text = TextTable(TEXT) if detector.needs_captions else None
+    data = Data(list_shards(shards), text, ranks.workers())
+    folder = scratch("train", name, seed, params, shards / MANIFEST, TEXT, CLIP / WEIGHTS_FILE)
+    training = Training(detector, data, seed=seed, device=ranks.device(), scratch=folder)
+    with tracking.live(name, seed, params, inputs=folder.name) as run:
+        bar = tqdm(training.run(), total=len(training), initial=len(training.history), desc=f"train {name}-{seed}", unit="step")
+        for step in bar:
+            run.log(step.step, step.losses)
+            bar.set_postfix({term: f"{value:.3f}" for term, value in step.losses.items()})
+        out = Path("models") / f"{name}-{seed}"
+        max_pixels = load_params("dataset", DatasetParams).max_pixels
+        save(out, detector, Made(name, seed, params, patches, max_pixels), CLIP, [step.row() for step in training.history])
+        run.finish(out)
+    print(f"train: {name}, seed {seed}, {len(training.history)} steps -> {out}")
+
+
+if __name__ == "__main__":
+    ranks.launch(main, alone=True)

@@ -1,0 +1,112 @@
+"""Small artefacts for the tests: a CLIP of two blocks, and a folder of shards of noise images with captions' features."""
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pyarrow as pa
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+from safetensors.torch import save_file
+
+from nullscope.contracts import text_schema
+from nullscope.data.images import image_id
+from nullscope.data.shards import Item, list_shards, write_manifest, write_shard
+from nullscope.data.tables import write_table
+from nullscope.data.text import TextTable
+from nullscope.detectors.base import Context
+from nullscope.ops.patches import PatchParams
+from nullscope.training import Data
+
+ROOT = Path(__file__).parents[1]
+PATCHES = PatchParams(patch_px=8, grid=4, fill="repeat")
+WIDTH = 24  # of the tiny CLIP's embedding
+
+
+def write_clip(directory: Path, vision: dict, *, width: int, seed: int = 0, **model) -> Path:
+    """Write a randomly initialised CLIP with this image tower and hardly any text tower."""
+    text = {"context_length": 77, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1}
+    config = {"embed_dim": width, "vision_cfg": vision, "text_cfg": text, **model}
+    torch.manual_seed(seed)
+    directory.mkdir(parents=True)
+    save_file(open_clip.model.CLIP(**config).state_dict(), directory / "open_clip_model.safetensors")
+    facts = {"model_cfg": config, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}
+    (directory / "open_clip_config.json").write_text(json.dumps(facts))
+    (directory / "source.json").write_text(json.dumps({"repository": "test", "revision": "0"}))
+    return directory
+
+
+def noise_image(seed: int, label: int, side: int = 48) -> bytes:
+    """A PNG of noise: real ones are smooth, fakes are not, so that every detector can learn the difference."""
+    rng = np.random.default_rng(seed)
+    noise = rng.integers(0, 256, (side, side, 3))
+    if not label:
+        noise = (noise + np.roll(noise, 1, 0) + np.roll(noise, 1, 1) + np.roll(noise, (1, 1), (0, 1))) // 4
+    buffer = io.BytesIO()
+    Image.fromarray(noise.astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_noise_shards(directory: Path, view: str, patches: PatchParams, *, images: int, per_shard: int) -> list[str]:
+    """Write shards of noise images, half of them fake; return their ids in the order of the shards."""
+    files = directory / "files"
+    files.mkdir(parents=True)
+    items = []
+    for number in range(images):
+        data = noise_image(number, number % 2)
+        (files / f"{number}.png").write_bytes(data)
+        items.append(Item(image_id(data), number % 2, files / f"{number}.png", "PNG"))
+    items.sort(key=lambda item: item.image_id)
+    counts = {}
+    for number, start in enumerate(range(0, images, per_shard)):
+        chunk = items[start : start + per_shard]
+        write_shard(chunk, directory / f"train-{number:06d}.tar", view, patches, 10**6)
+        counts[f"train-{number:06d}.tar"] = len(chunk)
+    write_manifest(directory, counts)
+    return [item.image_id for item in items]
+
+
+def write_texts(path: Path, ids: list[str], width: int) -> Path:
+    """Write random text features that span twelve directions, so that a null space is left of any width above."""
+    rng = np.random.default_rng(3)
+    features = (rng.standard_normal((len(ids), 12)) @ rng.standard_normal((12, width))).astype(np.float32)
+    text = pa.FixedSizeListArray.from_arrays(pa.array(features.reshape(-1)), width)
+    write_table(path, pa.table([ids, text], schema=text_schema(width)), text_schema(width))
+    return path
+
+
+def conf_of(name: str) -> dict:
+    """The committed parameters of a detector."""
+    return OmegaConf.to_container(OmegaConf.load(ROOT / f"conf/detectors/{name}.yaml"))
+
+
+@dataclass(frozen=True)
+class Small:
+    """A small world for detectors: a CLIP, shards of both views, text features."""
+
+    context: Context
+    folder: Path
+    ids: list[str]
+
+    def shards(self, view: str) -> list:
+        return list_shards(self.folder / view)
+
+    def data(self, detector, workers: int = 0) -> Data:
+        text = TextTable(self.folder / "text.parquet") if detector.needs_captions else None
+        return Data(self.shards(detector.view.kind), text, workers)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> Small:
+    folder = tmp_path_factory.mktemp("small")
+    vision = {"image_size": PATCHES.mosaic_px, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16}
+    clip = write_clip(folder / "clip", vision, width=WIDTH)
+    for view in ("patches", "images"):
+        ids = write_noise_shards(folder / view, view, PATCHES, images=40, per_shard=7)
+    write_texts(folder / "text.parquet", ids, WIDTH)
+    return Small(Context(clip=clip, patches=PATCHES), folder, ids)

@@ -14,6 +14,8 @@ import click
 if TYPE_CHECKING:
     from nullscope.prediction import Verdict
 
+WIDE = 100_000  # columns: a path is never cut, in a pipe or in a terminal, which wraps it
+
 # Each command imports what it needs: torch takes seconds, and `--help` should not.
 
 
@@ -73,14 +75,14 @@ def summary(metrics: Path) -> None:
     from rich.console import Console
 
     from nullscope.report.tables import print_summary
-    from nullscope.tracking import ui_command
+    from nullscope.tracking import viewer
 
     try:
         results = json.loads(metrics.read_text(encoding="utf-8"))
     except OSError as error:
         raise click.UsageError(f"{metrics}: {error.strerror}; run `dvc repro` first, in the project's root") from None
     print_summary(results, Console())
-    click.echo(f"\nReport:  {Path('reports/index.html').resolve()}\nMLflow:  {ui_command()}")
+    click.echo(f"\nReport:  {Path('reports/index.html').resolve()}\nMLflow:  {viewer()}")
 
 
 @main.command()
@@ -142,6 +144,7 @@ def _print_csv(verdicts: Iterable[Verdict]) -> int:
 def _print_table(verdicts: Iterable[Verdict]) -> int:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table, refused = Table("verdict", "score", "logit", "source", box=None, pad_edge=False), []
     for column in table.columns[1:3]:
@@ -151,11 +154,9 @@ def _print_table(verdicts: Iterable[Verdict]) -> int:
             refused.append(verdict)
         else:
             word = "generated" if verdict.fake else "real"
-            table.add_row(word, f"{verdict.score:.3f}", f"{verdict.logit:+.2f}", verdict.source)
+            table.add_row(word, f"{verdict.score:.3f}", f"{verdict.logit:+.2f}", Text(verdict.source))
     if table.row_count:
-        # Wide enough that a path is never cut, also in a pipe.
-        console = Console(soft_wrap=True)
-        console.print(table, width=max(console.width, 4096), markup=False, crop=False)
+        Console(width=WIDE).print(table)
     for verdict in refused:
         click.echo(f"refused: {verdict.source}: {verdict.refused}", err=True)
     return len(refused)

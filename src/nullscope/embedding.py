@@ -37,7 +37,7 @@ def embed(chunks: Sequence[pa.RecordBatch], clip: Path, device: torch.device) ->
         distinct = chunk["caption"].dictionary_encode()
         words = distinct.dictionary.to_pylist()
         features_ND = torch.cat([encode(words[start : start + BATCH_SIZE]) for start in range(0, len(words), BATCH_SIZE)])
-        rows_ND = features_ND[torch.from_numpy(distinct.indices.to_numpy()).long()]
+        rows_ND = features_ND[torch.tensor(distinct.indices.to_pylist())]
         width = rows_ND.shape[1]
         text = pa.FixedSizeListArray.from_arrays(pa.array(rows_ND.flatten().numpy()), width)
         yield pa.table([chunk["image_id"], text], schema=text_schema(width))

@@ -42,9 +42,12 @@ def plan(index: Path, root: Path, samples: int) -> list[Tar]:
 def write_tars(tars: Sequence[Tar], out: Path, patches: PatchParams, max_pixels: int, workers: int) -> Iterator[Tar]:
     """Write the tars that ``out`` does not hold yet; yield each as it is done. Raises what `write_shard` raises."""
     pending = [tar for tar in tars if not (out / tar.view / tar.split / tar.name).exists()]
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver"), _one_thread) as pool:
-        for tar in pending:
-            (out / tar.view / tar.split).mkdir(parents=True, exist_ok=True)
+    for tar in pending:
+        (out / tar.view / tar.split).mkdir(parents=True, exist_ok=True)
+    # A server that has imported torch once forks the workers: they start at once, and inherit no lock of a thread of ours.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(workers, context, _one_thread) as pool:
         yield from pool.map(_Write(out, patches, max_pixels), pending)
 
 

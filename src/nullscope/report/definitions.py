@@ -1,0 +1,57 @@
+"""The words of the report: each number and how it came about, in a sentence or two."""
+
+from __future__ import annotations
+
+DEFINITIONS: dict[str, str] = {
+    "Logit": (
+        "The detector's output for one image. Above 0 (strictly) the image is called fake; nothing is tuned on the test set."
+    ),
+    "Real accuracy (r_acc)": ("The share of reals called real; over a benchmark, the unweighted mean over its subsets."),
+    "Fake accuracy (f_acc)": (
+        "The share of fakes called fake, per generator; over a benchmark, the unweighted mean over its subsets."
+    ),
+    "Shared reals": (
+        "A subset without reals of its own is judged against all test reals of the subsets that hold only reals. "
+        "In a mean over subsets they count once per subset, as in the papers."
+    ),
+    "Seen, unseen": (
+        "A subset is seen if the training split has fakes of its generator. f_acc_seen, acc_seen, ap_seen and auroc_seen are the "
+        "means over those subsets, and the same with _unseen over the others."
+    ),
+    "Accuracy (acc)": (
+        "The share of a subset's images, reals and fakes together, that are called what they are; then the mean over subsets."
+    ),
+    "Average precision (ap)": (
+        "The area under precision against recall as scikit-learn computes it, fake as positive, per subset; then the mean over "
+        "subsets. It needs no threshold, and rises with the share of fakes."
+    ),
+    "AUROC (auroc)": (
+        "The chance that a fake of the subset has a higher logit than one of its reals, ties counting half; then the mean over "
+        "subsets. 50 % is guessing."
+    ),
+    "Mean of reals and fakes (mean_real_fakes)": (
+        "What NS-Net and DGS-Net print as mAcc.: the plain mean of one real column and one column per generator. "
+        "With many generators the reals hardly count."
+    ),
+    "Mean of fakes (mean_fakes)": (
+        "The plain mean of the generators' columns, without the reals, as in NS-Net's table on UniversalFakeDetect."
+    ),
+    "Balanced (mean_balanced)": (
+        "The mean over subsets of half real plus half fake accuracy: 50 % for a detector that says the same of everything."
+    ),
+    "Balanced accuracy, pooled (balanced_acc)": (
+        "Half real plus half fake accuracy over all test images at once; large subsets weigh more."
+    ),
+    "Calibration error (ece)": (
+        "The sigmoid of the logit is read as the probability of fake and sorted into 15 bins of equal width, over all test "
+        "images at once. The error is the mean over images of the gap between a bin's mean probability and its share of fakes."
+    ),
+    "Fakes found at 1 % or 5 % false alarms": (
+        "The largest share of fakes that any threshold finds while calling at most that share of the reals fake, over all "
+        "test images at once. The threshold is the test set's own: a limit of what calibration could reach."
+    ),
+    "95 % interval": (
+        "Wilson's score interval for a share of so many images. It knows nothing of the training: for that, look at the seeds."
+    ),
+    "Over seeds": "The number is the mean; below it stand the lowest and the highest seed.",
+}

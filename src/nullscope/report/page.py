@@ -1,0 +1,67 @@
+"""The report as files: one self-contained HTML page, and its tables and figures beside it."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import jinja2
+
+from nullscope.report.definitions import DEFINITIONS
+from nullscope.report.figures import Figure, draw_figures, looks
+from nullscope.report.findings import headline
+from nullscope.report.inputs import Inputs
+from nullscope.report.layout import Cell, Column, Table, spread_text, text, to_csv, to_markdown
+from nullscope.report.tables import build_tables, by_detector
+
+SHADE = "0, 114, 178"  # red, green, blue of a cell at 100 %; its strength follows the number
+STRONGEST = 0.32  # of the shade: dark text stays readable on it
+
+
+def write_report(inputs: Inputs, out: Path) -> None:
+    """Write index.html, tables/*.csv and *.md and figures/*.png into the folder ``out``."""
+    tables, figures = build_tables(inputs), draw_figures(inputs)
+    for folder in ("tables", "figures"):
+        (out / folder).mkdir()
+    for table in tables:
+        (out / "tables" / f"{table.name}.csv").write_text(to_csv(table), encoding="utf-8")
+        (out / "tables" / f"{table.name}.md").write_text(to_markdown(table), encoding="utf-8")
+    for figure in figures:
+        (out / "figures" / f"{figure.name}.png").write_bytes(figure.png)
+    (out / "index.html").write_text(render(inputs, tables, figures), encoding="utf-8")
+
+
+def render(inputs: Inputs, tables: list[Table], figures: list[Figure]) -> str:
+    """Return the page as HTML with everything inside it: no script, no request to anywhere."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["base64"] = lambda data: base64.b64encode(data).decode("ascii")
+    environment.filters["together"] = lambda words: words.replace(
+        " %", "\N{NO-BREAK SPACE}%"
+    )  # no line begins with a percent sign
+    runs = by_detector(inputs.summary)
+    return environment.get_template("page.html.j2").render(
+        headline=headline(inputs.summary),
+        detectors={name: look.colour for name, look in looks(list(runs)).items()},
+        seeds=len(next(iter(runs.values()))),
+        index=inputs.index,
+        table={table.name: table for table in tables},
+        figures=figures,
+        definitions=DEFINITIONS,
+        text=text,
+        spread_text=spread_text,
+        shade=shade,
+    )
+
+
+def shade(cell: Cell, column: Column) -> str:
+    """Return the background of a cell as CSS, the stronger the higher its percentage; nothing for what is no rate."""
+    mean = getattr(cell, "mean", None)
+    if column.unit != "percent" or mean is None:
+        return ""
+    return f"background: rgba({SHADE}, {STRONGEST * max(0.0, min(1.0, mean)):.3f})"

@@ -1,0 +1,214 @@
+"""The report's tables: from metrics, histories, models and the index to rows (`layout` writes them)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import numpy as np
+from rich.console import Console
+
+from nullscope.contracts import FAKE
+from nullscope.metrics import IndexGroup
+from nullscope.report.curves import Curves
+from nullscope.report.inputs import History, Inputs, Metrics
+from nullscope.report.layout import Cell, Column, Spread, Table, print_table
+
+SEEN, UNSEEN = "seen", "unseen"  # was the generator in the training set?
+END_SHARE = 20  # the first and the last 1/20 of the steps stand for the start and the end of a training
+
+
+# From metrics to rows
+
+
+def build_tables(inputs: Inputs) -> list[Table]:
+    """Return every table of the report, in its order."""
+    return [
+        summary_table(inputs.summary),
+        averages_table(inputs.summary, inputs.curves),
+        per_generator_table(inputs.summary, "f_acc"),
+        per_generator_table(inputs.summary, "ap"),
+        runs_table(inputs.summary),
+        losses_table(inputs.histories),
+        index_table(inputs.counts),
+        refused_table(inputs.refused),
+        parameters_table(inputs.models),
+    ]
+
+
+def summary_table(summary: dict[str, Metrics]) -> Table:
+    """Return one row per detector with the numbers to look at first."""
+    columns = [
+        Column("r_acc", "Reals called real", best="max"),
+        Column("f_acc_seen", "seen generators", group="Fakes called fake", best="max"),
+        Column("f_acc_unseen", "unseen generators", group="Fakes called fake", best="max"),
+        Column("mean_balanced", "Balanced accuracy", best="max"),
+        Column("ap", "Average precision", best="max"),
+        Column("auroc", "AUROC", best="max"),
+        Column("ece", "Calibration error", best="min"),
+    ]
+    note = "Percent; unweighted means over the test subsets, calibration error over all test images. Bold: the best of a column."
+    rows = [[detector, *(spread(runs, column.key) for column in columns)] for detector, runs in by_detector(summary).items()]
+    return Table("summary", "Summary", note, [_detector_column(), *columns], rows)
+
+
+def averages_table(summary: dict[str, Metrics], curves: dict[str, Curves]) -> Table:
+    """Return the papers' ways of averaging beside each other, and what a detector finds at few false alarms."""
+    averages, pooled = "Mean over subsets", "All test images at once"
+    columns = [
+        Column("mean_real_fakes", "reals + fakes (papers' mAcc)", group=averages),
+        Column("mean_fakes", "fakes only", group=averages),
+        Column("mean_balanced", "balanced", group=averages),
+        Column("acc", "accuracy", group=averages),
+        Column("balanced_acc", "balanced accuracy", group=pooled),
+        Column("auroc_pooled", "AUROC", group=pooled),
+        Column("tpr_at_fpr_1", "fakes found at 1 % false alarms", group=pooled),
+        Column("tpr_at_fpr_5", "fakes found at 5 % false alarms", group=pooled),
+    ]
+    rows: list[list[Cell]] = []
+    for detector, runs in by_detector(summary).items():
+        own = curves[detector]
+        ranked = [_spread_of(values) for values in (own.auroc_S, own.tpr_1_S, own.tpr_5_S)]
+        rows.append([detector, *(spread(runs, column.key) for column in columns[:5]), *ranked])
+    note = "Percent. The papers print three different means under one name; compare like with like."
+    return Table("averages", "Averages and operating points", note, [_detector_column(), *columns], rows)
+
+
+def per_generator_table(summary: dict[str, Metrics], key: Literal["f_acc", "ap"]) -> Table:
+    """Return one row per detector with a column per test subset, the reals first where ``key`` is an accuracy."""
+    columns = [Column(name, name, group=SEEN if seen else UNSEEN, best="max") for name, seen in subsets_of(summary).items()]
+    rows: list[list[Cell]] = []
+    for detector, runs in by_detector(summary).items():
+        parts = [[run["subsets"].get(column.key, {}) for run in runs] for column in columns]
+        rows.append([detector, *(spread(part, key) for part in parts)])
+    if key == "ap":
+        note = "Percent. Chance is the share of fakes among a subset's images, not 50."
+        return Table("per_generator_ap", "Average precision per generator", note, [_detector_column(), *columns], rows)
+    for row, runs in zip(rows, by_detector(summary).values(), strict=True):
+        row.insert(1, spread(runs, "r_acc"))
+    note = "Percent of the reals called real, then percent of each generator's fakes called fake, at the threshold of logit 0."
+    columns = [_detector_column(), Column("real", "Real", best="max"), *columns]
+    return Table("per_generator", "Accuracy per generator", note, columns, rows)
+
+
+def runs_table(summary: dict[str, Metrics]) -> Table:
+    """Return one row per run and subset: every number of every subset, with the 95 % interval and the counts."""
+    rates = ["r_acc", "f_acc", "f_acc_low", "f_acc_high", "acc", "ap", "auroc"]
+    titles = ["Real acc.", "Fake acc.", "95 % from", "95 % to", "Accuracy", "AP", "AUROC"]
+    columns = [Column("run", "Run", "text"), Column("subset", "Subset", "text"), Column("seen", "Seen", "text")]
+    columns += [Column(key, title) for key, title in zip(rates, titles, strict=True)]
+    columns += [Column("n_real", "Reals", "count"), Column("n_fake", "Fakes", "count")]
+    rows: list[list[Cell]] = [
+        [run, subset, _yes_no(row.get("seen")), *map(row.get, rates), row["n_real"], row["n_fake"]]
+        for run, metrics in summary.items()
+        for subset, row in sorted(metrics["subsets"].items())
+    ]
+    note = "Percent; the interval is Wilson's for the fake accuracy. A subset without reals is judged against the shared ones."
+    return Table("runs", "Every run on every subset", note, columns, rows)
+
+
+def losses_table(histories: dict[str, list[History]]) -> Table:
+    """Return, per detector, phase and loss, where training began and where it ended."""
+    columns = [_detector_column(), Column("phase", "Phase", "text"), Column("loss", "Loss", "text")]
+    columns += [Column("steps", "Steps", "count"), Column("start", "Start", "number"), Column("end", "End", "number")]
+    rows: list[list[Cell]] = []
+    for detector, runs in histories.items():
+        for phase in dict.fromkeys(runs[0].phases):
+            for loss in runs[0].losses:
+                values = [_of_phase(run, phase, loss) for run in runs]
+                if all(len(own) for own in values):
+                    start, end = (np.array([_end(own[::order]) for own in values]) for order in (1, -1))
+                    rows.append([detector, phase, loss, len(values[0]), _spread_of(start), _spread_of(end)])
+    note = f"Means over the first and the last {100 // END_SHARE} % of the steps; loss, the sum of the others, was minimised."
+    return Table("losses", "Losses", note, columns, rows)
+
+
+def index_table(counts: dict[IndexGroup, int]) -> Table:
+    """Return how many images the data set has of what."""
+    columns = [Column(key, key.capitalize(), "text") for key in ("split", "subset", "generator", "kind", "seen")]
+    trained = {generator for split, _, generator, label in counts if split == "train" and label == FAKE}
+    rows: list[list[Cell]] = []
+    for (split, subset, generator, label), count in sorted(counts.items(), key=lambda item: (item[0][0] != "train", item[0])):
+        mark = _yes_no(generator in trained if label == FAKE else None)
+        rows.append([split, subset, generator, "fake" if label == FAKE else "real", mark, count])
+    note = "Images of the index. Seen: fakes of that generator are in the training split."
+    return Table("index", "Images", note, [*columns, Column("images", "Images", "count")], rows)
+
+
+def refused_table(refused: Iterable[dict[str, str]]) -> Table:
+    """Return how many files the index refused for which reason, with one of them as an example."""
+    files: dict[str, list[str]] = {}
+    for line in refused:
+        # As `stages/index.py` prints them: the sizes in a reason would make every file a reason of its own.
+        files.setdefault(re.sub(r"\d+", "N", line["reason"]), []).append(line["source"])
+    rows: list[list[Cell]] = [[reason, len(files[reason]), min(files[reason])] for reason in sorted(files)]
+    columns = [Column("reason", "Reason", "text"), Column("files", "Files", "count"), Column("example", "For example", "text")]
+    return Table("refused", "Refused files", "Every one is listed in data/rejects.csv.", columns, rows)
+
+
+def parameters_table(models: dict[str, dict[str, Any]]) -> Table:
+    """Return the parameters every detector was trained with, as its model directory records them: a column per detector."""
+    flat = {name: _flat(model["params"]) | _flat(model["patches"], "patches.") for name, model in models.items()}
+    keys = dict.fromkeys(key for values in flat.values() for key in values)
+    rows: list[list[Cell]] = [[key, *(values.get(key, "") for values in flat.values())] for key in keys]
+    columns = [Column("parameter", "Parameter", "text"), *(Column(name, name, "text") for name in models)]
+    return Table(
+        "parameters", "Parameters", "What each detector was trained with; empty: it has no such parameter.", columns, rows
+    )
+
+
+def print_summary(summary: dict[str, Metrics], console: Console) -> None:
+    """Print the accuracy per generator of all runs (the content of metrics/summary.json) to the terminal."""
+    print_table(per_generator_table(summary, "f_acc"), console)
+
+
+# Over subsets and seeds
+
+
+def by_detector(summary: dict[str, Metrics]) -> dict[str, list[Metrics]]:
+    """Return the metrics of a detector's seeds under its name, in the order given."""
+    grouped: dict[str, list[Metrics]] = {}
+    for run, metrics in summary.items():
+        grouped.setdefault(run.rpartition("-")[0], []).append(metrics)
+    return grouped
+
+
+def subsets_of(summary: dict[str, Metrics]) -> dict[str, bool]:
+    """Return the subsets with fakes and whether their generator was trained on: the seen ones first, then by name."""
+    found = {name: row["seen"] for metrics in summary.values() for name, row in metrics["subsets"].items() if row["n_fake"]}
+    return dict(sorted(found.items(), key=lambda item: (not item[1], item[0])))
+
+
+def spread(runs: list[Metrics], key: str) -> Spread | None:
+    """Return a metric over seeds, or none where it is not defined."""
+    values = [run[key] for run in runs if key in run]
+    return _spread_of(np.array(values)) if values else None
+
+
+def _spread_of(values: np.ndarray) -> Spread:
+    return Spread(float(values.mean()), float(values.min()), float(values.max()), len(values))
+
+
+def _of_phase(run: History, phase: str, loss: str) -> np.ndarray:
+    values = run.losses[loss][np.array(run.phases) == phase]
+    return values[np.isfinite(values)]
+
+
+def _end(values: np.ndarray) -> float:
+    return float(values[: max(1, len(values) // END_SHARE)].mean())
+
+
+def _yes_no(fact: bool | None) -> str:
+    return "" if fact is None else ("yes" if fact else "no")
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": str(value)}
+    return flat
+
+
+def _detector_column() -> Column:
+    return Column("detector", "Detector", "text")

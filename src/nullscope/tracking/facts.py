@@ -1,0 +1,134 @@
+"""What a run says about its model: names, parameters and tags as MLflow accepts them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from nullscope.files import sha256
+
+MODEL = "nullscope.model"  # content of the model folder: what a run is found by
+TRAINING = "nullscope.training"  # what was trained, from what: what an interrupted run is found by
+PUBLISHED = "nullscope.metrics"  # content of the metrics and the report that the run shows; the last tag written
+CURRENT = "nullscope.current"  # whether this is the model in the project that published last
+CURVE = "train/"  # before the name of what was logged per step
+COMPARED = ("acc", "ap", "auroc", "r_acc", "f_acc")  # what is shown of every subset and degradation
+
+FROZEN = "clip"  # the frozen tower in a model folder: gigabytes, and the same in every run
+PACKAGES = ("nullscope", "torch", "peft", "open_clip_torch", "transformers")
+PARAM_LIMIT, KEY_LIMIT = 6000, 250  # characters, MLflow's
+
+
+def run_name(detector: str, seed: int) -> str:
+    """Return the name of the run, which is also that of the model's folder and of its metrics file."""
+    return f"{detector}-{seed}"
+
+
+def flat_params(params: Mapping[str, Any]) -> dict[str, str]:
+    """Return nested parameters as ``{"lora.rank": "6"}``, within MLflow's limits of length."""
+    return {_accepted(key)[:KEY_LIMIT]: _as_text(value)[:PARAM_LIMIT] for key, value in _leaves(params)}
+
+
+def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a metrics file by name: ``acc``, ``f_acc/<subset>``, ``acc_degraded/<degradation>``.
+
+    MLflow draws one section per metric of that. Of subsets and degradations only `COMPARED` is shown, and not their product:
+    a run has some hundred metrics so, not thousands; the file itself is among the artefacts. Two subsets whose names become
+    one without the characters that MLflow refuses are told apart by a part of a hash.
+    """
+    named = [(key, "", value) for key, value in metrics.items() if key not in ("subsets", "degradations")]
+    for section, ending in (("subsets", ""), ("degradations", "_degraded")):
+        for part, values in sorted(metrics.get(section, {}).items()):
+            named += [(key + ending, part, value) for key, value in values.items() if key in COMPARED]
+    flat: dict[str, float] = {}
+    for key, part, value in named:
+        name = f"{_accepted(key)}/{_accepted(part).replace('/', '_')}" if part else _accepted(key)
+        if name in flat:
+            name = f"{name}-{hashlib.sha256(part.encode()).hexdigest()[:6]}"
+        flat[name] = float(value)
+    return flat
+
+
+def training_key(detector: str, seed: int, params: Mapping[str, Any], inputs: str) -> str:
+    """Return the hash of what determines a training; ``inputs`` stands for its data."""
+    text = json.dumps([detector, seed, params, inputs], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def model_files(model: Path) -> list[Path]:
+    """Return the files of a model folder in the order of their names, the frozen tower left out."""
+    files = (file for file in model.rglob("*") if file.is_file() and file.relative_to(model).parts[0] != FROZEN)
+    return sorted(files)
+
+
+def content(files: Iterable[Path], root: Path) -> str:
+    """Return one SHA-256 over the names below ``root`` and the contents of ``files``."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(root).as_posix()}\0{sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def origin_tags(checkout: Path, detector: str, seed: int) -> dict[str, str]:
+    """Return which code, which stage and which experiment a run belongs to; ``checkout`` is the one whose code runs."""
+    name = run_name(detector, seed)
+    tags = {"nullscope.detector": detector, "nullscope.seed": str(seed), "dvc.stage": f"train@{name}", **_git_tags(checkout)}
+    tags |= {"mlflow.source.name": "stages/train.py", "mlflow.source.type": "LOCAL"}
+    exported = {"dvc.exp.name": "DVC_EXP_NAME", "dvc.exp.baseline_rev": "DVC_EXP_BASELINE_REV"}  # by `dvc exp run`
+    return tags | {tag: os.environ[variable] for tag, variable in exported.items() if os.environ.get(variable)}
+
+
+def machine_tags() -> dict[str, str]:
+    """Return the versions and the hardware of this process: of the training, if that is what it does."""
+    tags = {"hardware.cpus": str(len(os.sched_getaffinity(0)))}
+    for package in PACKAGES:
+        try:
+            tags[f"version.{package}"] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    torch = sys.modules.get("torch")  # whoever trains has imported it; whoever publishes need not wait for it
+    if torch is not None and torch.cuda.is_available():
+        tags["hardware.gpu"] = torch.cuda.get_device_name()
+    return tags
+
+
+def _git_tags(checkout: Path) -> dict[str, str]:
+    commit = _git(checkout, "rev-parse", "HEAD")
+    if not commit:
+        return {}
+    dirty = "true" if _git(checkout, "status", "--porcelain", "--untracked-files=no") else "false"
+    return {"git.commit": commit, "git.dirty": dirty, "mlflow.source.git.commit": commit}
+
+
+def _git(checkout: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(checkout), *arguments], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""  # no git, or none that answers: the run goes without a commit
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _leaves(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{key}.{below}", leaf) for below, leaf in _leaves(value))
+        else:
+            yield str(key), value
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _accepted(name: str) -> str:
+    """Return ``name`` without what MLflow refuses: other characters, and parts that read as a path."""
+    parts = (re.sub(r"[^\w.\- ]", "_", part) for part in name.split("/"))
+    return "/".join(re.sub(r"^\.*$", "_", part) for part in parts)

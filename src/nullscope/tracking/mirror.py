@@ -1,0 +1,235 @@
+"""Publish what lies in the project to MLflow: idempotent, so that it can follow every ``dvc repro`` and ``dvc pull``.
+
+A run is found by the content of its model. A model restored from DVC's cache was never trained here and gets a run all the
+same, its curves from the history in its folder. Runs of models that are gone stay: they are the history.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nullscope.config import read_params, section_of
+from nullscope.files import sha256
+from nullscope.tracking.address import TrackingError, say, switched_on, tracking_uri
+from nullscope.tracking.facts import (
+    CURRENT,
+    CURVE,
+    MODEL,
+    PUBLISHED,
+    content,
+    flat_metrics,
+    flat_params,
+    machine_tags,
+    model_files,
+    origin_tags,
+    run_name,
+)
+from nullscope.tracking.store import Store, explained, locked, open_store, patience
+from nullscope.tracking.training import logged_steps, run_tags
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+NO_CURVE = ("step", "epoch", "phase")  # columns of a history that place a row
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one model of the project."""
+
+    name: str
+    status: str  # created, updated, unchanged or missing
+    acc: float | None = None
+    ap: float | None = None
+    missing: str = ""  # the file or folder that should be there
+    remedy: str = ""  # the command that makes it
+
+
+@dataclass(frozen=True)
+class _Model:
+    """One model of the project and the files that are shown with it."""
+
+    root: Path
+    detector: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return run_name(self.detector, self.seed)
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "models" / self.name
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.root / "metrics" / f"{self.name}.json"
+
+    def metrics(self) -> dict[str, float]:
+        return flat_metrics(_json(self.metrics_file)) if self.metrics_file.is_file() else {}
+
+    def shown_files(self) -> list[Path]:
+        """Return the metrics file and the report's page and figures, those that exist."""
+        report = self.root / "reports"
+        files = [self.metrics_file, report / "index.html", *sorted((report / "figures").rglob("*"))]
+        return [file for file in files if file.is_file()]
+
+
+def publish(root: Path) -> list[Row]:
+    """Bring MLflow up to date with the models, metrics and report in the project at ``root``, one row per model wanted.
+
+    What is missing is a row, not an error. Two at once on one machine wait for each other; two machines that publish the
+    same new model to one server at the same moment can create it twice. Raises `TrackingError` if the store cannot be used
+    or a file cannot be read, `ParamsError` if ``params.yaml`` does not say which models there are.
+    """
+    root = Path(root).resolve()
+    if not switched_on():
+        return []
+    params = read_params(root / "params.yaml")
+    wanted = [(d, s) for d in section_of(params, "run.detectors") for s in section_of(params, "run.seeds")]
+    store = open_store(root)
+    with explained(tracking_uri(root)), locked(store.lock), patience(retries=3, timeout_s=60):
+        done = [_publish_model(store, _Model(root, detector, seed)) for detector, seed in wanted]
+        _retire(store, {run_name(*pair) for pair in wanted}, {row.name: run_id for row, run_id in done})
+    return [row for row, _ in done]
+
+
+def _publish_model(store: Store, model: _Model) -> tuple[Row, str]:
+    """Return the row of ``model`` and the identifier of its run, empty if there is no model."""
+    if not (model.folder / "detector.json").is_file():
+        where = model.folder.relative_to(model.root)
+        return Row(model.name, "missing", missing=str(where), remedy=f"dvc repro train@{model.name}, or dvc pull"), ""
+    digest, shown = content(model_files(model.folder), model.folder), content(model.shown_files(), model.root)
+    run = _newest(store, f"tags.`{MODEL}` = '{digest}' and tags.`nullscope.detector` = '{model.detector}'")
+    if run is None:
+        status, run = "created", _create(store, model, digest)
+    elif run.data.tags.get(PUBLISHED) == shown and run.data.tags.get(CURRENT) == "true":
+        status = "unchanged"
+    else:
+        status = "updated"
+    if status != "unchanged":
+        _fill(store, model, run, shown)
+    metrics = model.metrics()
+    missing = "" if metrics else str(model.metrics_file.relative_to(model.root))
+    remedy = "dvc repro evaluate, or dvc pull" if missing else ""
+    return Row(model.name, status, metrics.get("acc"), metrics.get("ap"), missing, remedy), run.info.run_id
+
+
+def _create(store: Store, model: _Model, digest: str) -> Run:
+    """Create the run of a model that was not trained here. What ran here is said of the publishing, not of the training."""
+    tags = origin_tags(model.root, model.detector, model.seed) | {MODEL: digest, CURRENT: "false"}
+    tags |= {f"publisher.{key}": value for key, value in machine_tags().items()}
+    return store.client.create_run(store.experiment_id, run_name=model.name, tags=tags)
+
+
+def _fill(store: Store, model: _Model, run: Run, shown: str) -> None:
+    """Write everything into ``run``; the tag that says so comes last, and is taken away first."""
+    run_id, client = run.info.run_id, store.client
+    params, metrics = _new_params(model, run), [*_curves(store, model, run), *_changed_metrics(model, run)]
+    client.log_batch(run_id, tags=run_tags({PUBLISHED: "in progress"}))
+    client.log_batch(run_id, params=params, metrics=metrics)
+    for file in model_files(model.folder):
+        client.log_artifact(run_id, str(file), _artifact_folder("model", file.relative_to(model.folder)))
+    for file in model.shown_files():
+        client.log_artifact(run_id, str(file), _artifact_folder("", file.relative_to(model.root)))
+    if run.info.status != "FINISHED":
+        client.set_terminated(run_id, status="FINISHED")
+    lock = model.root / "dvc.lock"
+    tags = {"dvc.lock": sha256(lock)} if lock.is_file() else {}
+    client.log_batch(run_id, tags=run_tags({**tags, CURRENT: "true", PUBLISHED: shown}))
+
+
+def _new_params(model: _Model, run: Run) -> list[Any]:
+    """Return the parameters that ``run`` lacks: MLflow never changes one, and the live run wrote the detector's own."""
+    from mlflow.entities import Param
+
+    facts = _json(model.folder / "detector.json")
+    own = facts.pop("params", {})
+    params = flat_params({**facts, **own})
+    other = sorted(key for key, value in params.items() if run.data.params.get(key, value) != value)
+    if other:
+        say(f"{model.name}: the live run {run.info.run_id} was given other values of {', '.join(other)} than detector.json holds")
+    return [Param(key, value) for key, value in params.items() if key not in run.data.params]
+
+
+def _curves(store: Store, model: _Model, run: Run) -> list[Any]:
+    """Return the points of ``history.csv`` that ``run`` lacks: all of them, or what a failing store missed."""
+    from mlflow.entities import Metric
+
+    logged, now = logged_steps(store, run), _now_ms()
+    points = ((CURVE + name, step, value) for step, name, value in _history(model.folder / "history.csv"))
+    return [Metric(name, value, now, step) for name, step, value in points if (name, step) not in logged]
+
+
+def _history(file: Path) -> Iterator[tuple[int, str, float]]:
+    """Yield (step, column, value) of every cell that holds one. Raises `TrackingError` on a file that is no history."""
+    with open(file, newline="", encoding="utf-8") as lines:
+        reader = csv.DictReader(lines)
+        last = -1
+        for row in reader:
+            try:
+                step = int(row["step"])
+                values = {name: float(cell) for name, cell in row.items() if cell and name not in NO_CURVE}
+            except (KeyError, TypeError, ValueError) as error:
+                raise TrackingError(f"{file}, line {reader.line_num}: expected numbers, found {row}: {error}") from None
+            if step <= last:
+                raise TrackingError(f"{file}, line {reader.line_num}: expected a step above {last}, found {step}")
+            last = step
+            yield from ((step, name, value) for name, value in values.items())
+
+
+def _changed_metrics(model: _Model, run: Run) -> list[Any]:
+    """Return the metrics that ``run`` shows otherwise. MLflow forgets none: one that is no longer computed becomes NaN.
+
+    A file that is not here takes nothing back: another machine may have published it.
+    """
+    from mlflow.entities import Metric
+
+    metrics, now = model.metrics(), _now_ms()
+    if not metrics:
+        return []
+    known = {name: value for name, value in run.data.metrics.items() if not name.startswith(CURVE)}
+    gone = {name: math.nan for name, value in known.items() if name not in metrics and not math.isnan(value)}
+    changed = {name: value for name, value in metrics.items() if known.get(name) != value} | gone
+    return [Metric(name, value, now, 0) for name, value in changed.items()]
+
+
+def _retire(store: Store, wanted: set[str], current: dict[str, str]) -> None:
+    """Mark the runs that another model of the same name, or other parameters, took the place of.
+
+    A model that is merely not here (not pulled, not yet trained) leaves its run as it is.
+    """
+    for run in store.client.search_runs([store.experiment_id], f"tags.`{CURRENT}` = 'true'"):
+        name = run.info.run_name
+        absent = name in wanted and not current[name]
+        if run.info.run_id != current.get(name) and not absent:
+            store.client.set_tag(run.info.run_id, CURRENT, "false")
+
+
+def _newest(store: Store, query: str) -> Run | None:
+    found = store.client.search_runs([store.experiment_id], query, max_results=1, order_by=["attributes.start_time DESC"])
+    return found[0] if found else None
+
+
+def _artifact_folder(first: str, file: Path) -> str | None:
+    """Return the folder of ``file`` among the artefacts, None for their root."""
+    folder = (Path(first) / file.parent).as_posix()
+    return None if folder == "." else folder
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TrackingError(f"{file} is not JSON ({error}); remedy: delete it and run `dvc repro`") from None
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

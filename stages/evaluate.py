@@ -1,0 +1,36 @@
+"""evaluate: scores/<run>.parquet + data/index.parquet -> metrics/<run>.json.   usage: evaluate.py <detector>-<seed>"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from nullscope.contracts import INDEX, SCORES, ContractError
+from nullscope.data.tables import read_batches, read_table
+from nullscope.files import write_json
+from nullscope.metrics import evaluate, index_counts, seen_subsets
+from nullscope.ranks import launch
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        raise ValueError(f"expected one run, such as `ns_net-0`, found {sys.argv[1:]}")
+    run, index = sys.argv[1], Path("data/index.parquet")
+    path = Path(f"scores/{run}.parquet")
+    scores = read_table(path, SCORES, columns=["subset", "label", "degradation", "logit"])
+    groups = index_counts(read_batches(index, INDEX))
+    images = sum(count for (split, *_), count in groups.items() if split == "test")
+    for group in pc.value_counts(scores["degradation"]).to_pylist():
+        if group["counts"] != images:
+            found = f"{group['counts']} scores of degradation {group['values']!r}"
+            raise ContractError(f"{path}: {found}, but {index} lists {images} test images; run `dvc repro`")
+    metrics = evaluate(scores, seen_subsets(groups))
+    write_json(Path(f"metrics/{run}.json"), metrics)
+    kinds = f"{metrics['n_real']} reals and {metrics['n_fake']} fakes in {len(metrics['subsets'])} subsets"
+    print(f"evaluate: {scores.num_rows} scores of {kinds} -> metrics/{run}.json")
+
+
+if __name__ == "__main__":
+    launch(main, alone=True)

@@ -1,0 +1,58 @@
+"""index: read every file of the data set; one row per image, one line per refused file.
+
+usage: index.py    reads `dataset` and `patches.patch_px`, writes data/index.parquet, data/rejects.csv, metrics/index.json
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from pathlib import Path
+
+from tqdm import tqdm
+
+from nullscope.config import load_params, read_params, section_of
+from nullscope.data.folders import DatasetParams
+from nullscope.data.index import build_index
+from nullscope.files import write_json
+from nullscope.ranks import launch, workers
+
+INDEX, REJECTS, METRICS = Path("data/index.parquet"), Path("data/rejects.csv"), Path("metrics/index.json")
+
+
+def main() -> None:
+    """Index the data set of params.yaml and print what was read, written, refused and ignored."""
+    params = load_params("dataset", DatasetParams)
+    patch_px = section_of(read_params(), "patches.patch_px")
+    with tqdm(desc=f"index {params.name}", unit=" files") as bar:
+
+        def advance(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        counts = build_index(
+            params, min_side_px=patch_px, index_path=INDEX, rejects_path=REJECTS, workers=workers(), progress=advance
+        )
+    write_json(METRICS, counts)
+    report(counts)
+
+
+def report(counts: dict) -> None:
+    """Print the counts as a table."""
+    for split in ("train", "test"):
+        for subset, images in sorted(counts[split].items()):
+            print(f"{split:5}  {subset:24} {images['real']:8} real {images['fake']:8} fake")
+    print(f"{counts['images']} images ({counts['duplicates']} repeated, {counts['leakage']} in both splits) -> {INDEX}")
+    for why, folders in counts["ignored"].items():
+        for folder, files in folders.items():
+            print(f"ignored {files:8}  {why.replace('_', ' ')}: {folder}")
+    print(f"{counts['refused']} files refused -> {REJECTS}")
+    with open(REJECTS, encoding="utf-8", newline="") as file:
+        kinds = Counter(re.sub(r"\d+", "N", row["reason"]) for row in csv.DictReader(file))
+    for kind, files in kinds.most_common():
+        print(f"refused {files:8}  {kind}")
+
+
+if __name__ == "__main__":
+    launch(main, alone=True)

@@ -1,0 +1,301 @@
+"""The report: the stage scripts run on a synthetic project, and what they leave is read back."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from rich.console import Console
+
+from nullscope.contracts import SCORES
+from nullscope.data.tables import read_table, write_table
+from nullscope.files import directory_sha256, write_json
+from nullscope.metrics import evaluate
+from nullscope.report.curves import FPR_G, Scores, curves
+from nullscope.report.inputs import read_inputs
+from nullscope.report.layout import Column, Spread, Table, to_csv, to_markdown
+from nullscope.report.tables import print_summary, subsets_of
+
+STAGES = Path(__file__).parents[2] / "stages"
+RUNS = ["ns_net-0", "ns_net-1", "clip_lora-0", "clip_lora-1"]
+SEEN = frozenset({"unet", "vae"})
+VOID = {"meta", "link", "img", "br"}
+
+
+def stage(root: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", str(STAGES / f"{name}.py"), *arguments]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="session")
+def project(make_project, tmp_path_factory):
+    """A project after `evaluate` and `report`, and what `report` printed: (root, text)."""
+    root = make_project(tmp_path_factory.mktemp("project"))
+    done = stage(root, "evaluate", RUNS[0])
+    assert done.returncode == 0, done.stderr
+    for run in RUNS[1:]:  # as the stage does, without the seconds of a start
+        write_json(root / f"metrics/{run}.json", evaluate(read_table(root / f"scores/{run}.parquet", SCORES), SEEN))
+    done = stage(root, "report")
+    assert done.returncode == 0, done.stderr
+    return root, done.stdout
+
+
+class Page(HTMLParser):
+    """Every start tag with its attributes; raises on a tag that is not closed where it should be."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> at {self.getpos()} closes something else"
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="session")
+def page(project) -> Page:
+    return Page((project[0] / "reports/index.html").read_text(encoding="utf-8"))
+
+
+# The page
+
+
+def test_page_has_every_section_and_the_contents_lead_there(page):
+    sections = [section["id"] for section in page.all("section")]
+    assert sections == ["summary", "per-generator", "figures", "data", "numbers"]
+    assert [link["href"] for link in page.all("a")] == [f"#{name}" for name in sections]
+
+
+def test_page_needs_nothing_from_outside(project, page):
+    text = (project[0] / "reports/index.html").read_text(encoding="utf-8")
+    assert not page.all("script")
+    assert not re.search(r"https?:|//\w|@import|url\(", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text))
+    assert all(image["src"].startswith("data:image/png;base64,") for image in page.all("img"))
+
+
+def test_every_image_says_what_it_shows(page):
+    alts = [image["alt"] for image in page.all("img")]
+    assert len(alts) == len(set(alts)) == 6
+    assert all(len(alt) > 60 for alt in alts)
+    assert any("clip_lora: reals 88.3 %" in alt for alt in alts)
+
+
+def test_every_header_has_a_scope_and_a_body_row_begins_with_one(page):
+    assert {header["scope"] for header in page.all("th")} == {"col", "row", "colgroup"}
+    names = [tag for tag, _ in page.tags if tag in ("tbody", "tr", "th", "td", "table")]
+    assert all(names[at + 1] == "tr" and names[at + 2] == "th" for at, tag in enumerate(names) if tag == "tbody")
+
+
+def test_page_states_the_numbers_of_the_metrics_files(project, page):
+    metrics = [json.loads((project[0] / f"metrics/ns_net-{seed}.json").read_text()) for seed in (0, 1)]
+    balanced = 100 * np.mean([run["mean_balanced"] for run in metrics])
+    text = " ".join(page.words).replace("\N{NO-BREAK SPACE}", " ")
+    assert f"ns_net has the highest balanced accuracy, {balanced:.1f} %" in text
+    assert "NxN px: a side is too short" in text
+    assert "4 of them repeat the very bytes of another" in text
+
+
+def test_report_is_the_same_bytes_again(project):
+    root, _ = project
+    first = directory_sha256(root / "reports"), (root / "metrics/summary.json").read_bytes()
+    shutil.rmtree(root / "reports")
+    assert stage(root, "report").returncode == 0
+    assert (directory_sha256(root / "reports"), (root / "metrics/summary.json").read_bytes()) == first
+
+
+def test_report_names_no_machine(project):
+    for file in (project[0] / "reports").rglob("*"):
+        if file.is_file():
+            assert str(project[0]).encode() not in file.read_bytes(), file
+
+
+# The files beside it
+
+
+def test_summary_holds_the_metrics_files(project):
+    summary = json.loads((project[0] / "metrics/summary.json").read_text())
+    assert sorted(summary) == sorted(RUNS)
+    assert all(summary[run] == json.loads((project[0] / f"metrics/{run}.json").read_text()) for run in RUNS)
+
+
+def test_metrics_file_is_the_evaluation_of_the_scores(project):
+    scores = read_table(project[0] / "scores/ns_net-0.parquet", SCORES)
+    assert json.loads((project[0] / "metrics/ns_net-0.json").read_text()) == evaluate(scores, SEEN)
+
+
+def test_tables_and_figures_lie_beside_the_page(project):
+    tables = {"summary", "averages", "per_generator", "per_generator_ap", "runs", "losses", "index", "refused", "parameters"}
+    assert {file.name for file in (project[0] / "reports/tables").iterdir()} == {
+        f"{t}.{s}" for t in tables for s in ("csv", "md")
+    }
+    figures = {"generators", "roc", "logits", "calibration", "training", "examples"}
+    assert {file.name for file in (project[0] / "reports/figures").iterdir()} == {f"{figure}.png" for figure in figures}
+
+
+def test_csv_shows_percent_with_the_lowest_and_highest_seed(project):
+    rows = list(csv.DictReader(StringIO((project[0] / "reports/tables/per_generator.csv").read_text(encoding="utf-8"))))
+    seeds = [json.loads((project[0] / f"metrics/clip_lora-{seed}.json").read_text())["subsets"]["vq"]["f_acc"] for seed in (0, 1)]
+    assert [row["detector"] for row in rows] == ["ns_net", "clip_lora"], "the order of the parameters"
+    assert list(rows[0])[1:4] == ["real_percent", "real_percent_min", "real_percent_max"], "the reals come first"
+    found = [float(rows[1][f"vq_percent{suffix}"]) for suffix in ("", "_min", "_max")]
+    assert found == pytest.approx([100 * np.mean(seeds), 100 * min(seeds), 100 * max(seeds)], abs=1e-3)
+
+
+# The terminal
+
+
+def test_printed_table_is_never_cut_and_has_no_colours_in_a_file(project):
+    assert "\x1b" not in project[1]
+    for number in ("90.0 to 90.0", "91.7 to 96.7", "clip_lora", "reports/index.html"):
+        assert number in project[1]
+    assert "…" not in project[1]
+
+
+def test_print_summary_prints_the_stages_table_again(project):
+    out = StringIO()
+    summary = json.loads((project[0] / "metrics/summary.json").read_text())
+    print_summary({run: summary[run] for run in RUNS}, Console(file=out, width=20))
+    assert out.getvalue() in project[1]
+
+
+# What is missing or wrong
+
+
+@pytest.mark.parametrize(
+    ("missing", "maker"),
+    [
+        ("params.yaml", "run this from the project's root"),
+        ("data/index.parquet", "run `dvc repro` to make it"),
+        ("data/rejects.csv", "run `dvc repro` to make it (stage `index`)"),
+        ("models/ns_net-0/history.csv", "run `dvc repro` to make it (stage `train`)"),
+        ("models/ns_net-0/detector.json", "run `dvc repro` to make it (stage `train`)"),
+        ("scores/ns_net-1.parquet", "run `dvc repro` to make it"),
+        ("metrics/clip_lora-1.json", "run `dvc repro` to make it (stage `evaluate`)"),
+        ("data/shards/images/test/test-000000.tar", "run `dvc repro` to make them (stage `shard`)"),
+    ],
+)
+def test_missing_file_is_named_with_its_maker(project, tmp_path, missing, maker):
+    root = Path(shutil.copytree(project[0], tmp_path / "copy"))
+    (root / missing).unlink()
+    with pytest.raises(ValueError, match=re.escape(maker)) as error:
+        read_inputs(root)
+    assert str((root / missing).parent) in str(error.value)
+
+
+def test_error_is_one_line_and_the_last_report_still_stands(project, tmp_path):
+    root = Path(shutil.copytree(project[0], tmp_path / "copy"))
+    (root / "metrics/clip_lora-1.json").unlink()
+    done = stage(root, "report")
+    assert done.returncode == 1
+    expected = "error: metrics/clip_lora-1.json does not exist; run `dvc repro` to make it (stage `evaluate`)\n"
+    assert done.stderr == expected
+    assert directory_sha256(root / "reports") == directory_sha256(project[0] / "reports")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("params.yaml", "run: {detectors: [], seeds: [0]}", "expected a list of str with at least one entry, found []"),
+        ("models/ns_net-0/history.csv", "step,loss\n0,1\n", "expected rows of step,epoch,phase,loss,..."),
+        ("models/ns_net-0/history.csv", "step,epoch,phase,loss\n", "found 0 of"),
+        ("data/rejects.csv", "file,why\n", "expected the columns source and reason, found ['file', 'why']"),
+        ("metrics/ns_net-0.json", "{", "is not JSON"),
+    ],
+)
+def test_broken_file_is_refused(project, tmp_path, file, content, message):
+    root = Path(shutil.copytree(project[0], tmp_path / "copy"))
+    (root / file).write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_inputs(root)
+
+
+def test_figures_show_the_clean_scores_only(project, tmp_path):
+    root = Path(shutil.copytree(project[0], tmp_path / "copy"))
+    path = root / "scores/ns_net-0.parquet"
+    clean = read_table(path, SCORES)
+    degraded = clean.set_column(3, SCORES.field("degradation"), pa.array(["jpeg_75"] * len(clean)))
+    degraded = degraded.set_column(4, SCORES.field("logit"), pa.array(np.zeros(len(clean), np.float32)))
+    write_table(path, pa.concat_tables([clean, degraded]), SCORES)
+    np.testing.assert_array_equal(read_inputs(root).curves["ns_net"].auroc_S, read_inputs(project[0]).curves["ns_net"].auroc_S)
+
+
+def test_scores_of_another_index_are_refused(tmp_path, make_project):
+    root = make_project(tmp_path / "other")
+    table = read_table(root / "scores/ns_net-0.parquet", SCORES)
+    write_table(root / "scores/ns_net-0.parquet", table.slice(1), SCORES)
+    done = stage(root, "evaluate", "ns_net-0")
+    assert done.returncode == 1
+    assert "299 scores of degradation 'none', but data/index.parquet lists 300 test images" in done.stderr
+    assert not (root / "metrics/ns_net-0.json").exists()
+
+
+# Parts
+
+
+def test_curves_take_the_best_threshold_that_keeps_to_the_rate():
+    scores = Scores(np.array([False, True, False, True]), np.zeros(4, bool), np.array([4, 3, 2, 1], np.float32))
+    tpr = curves([scores]).tpr_SG[0]
+    assert tpr[FPR_G < 0.5].max() == 0
+    assert (tpr[(FPR_G >= 0.5) & (FPR_G < 1)] == 0.5).all()
+    assert tpr[-1] == 1
+
+
+def test_histogram_has_an_edge_at_the_threshold_and_counts_every_image():
+    rng = np.random.default_rng(0)
+    histogram = curves(
+        [Scores(rng.random(500) < 0.5, rng.random(500) < 0.5, rng.normal(3, 20, 500).astype(np.float32))]
+    ).histogram
+    assert (histogram.edges == 0).sum() == 1
+    assert [share.sum() for share in histogram.shares.values()] == pytest.approx([1, 1, 1])
+
+
+def test_curves_need_both_kinds():
+    with pytest.raises(ValueError, match="found one kind only"):
+        curves([Scores(np.ones(3, bool), np.ones(3, bool), np.zeros(3, np.float32))])
+
+
+def test_seen_subsets_come_first_and_those_without_fakes_not_at_all():
+    rows = {name: {"n_fake": 5, "seen": name == "z"} for name in ("b", "a", "z")} | {"camera": {"n_fake": 0}}
+    assert list(subsets_of({"x-0": {"subsets": rows}}).items()) == [("z", True), ("a", False), ("b", False)]
+
+
+def test_the_lowest_error_is_the_best_and_equal_numbers_share_it():
+    column, cells = Column("ece", "ECE", best="min"), [Spread(x, x, x, 1) for x in (0.3, 0.2001, 0.2)]
+    table = Table("t", "Title", "Note.", [column], [[cell] for cell in cells])
+    assert [table.is_best(row, 0) for row in range(3)] == [False, True, True]
+
+
+def test_table_without_seeds_or_numbers():
+    columns = [Column("detector", "Detector", "text"), Column("acc", "Acc | all", best="max"), Column("ece", "ECE", best="min")]
+    rows = [["a", Spread(0.5, 0.5, 0.5, 1), Spread(0.2, 0.2, 0.2, 1)], ["b", Spread(0.4, 0.4, 0.4, 1), None]]
+    table = Table("t", "Title", "Note.", columns, rows)
+    assert to_csv(table) == "detector,acc_percent,ece_percent\na,50.0000,20.0000\nb,40.0000,\n"
+    assert (
+        "| Detector | Acc \\| all | ECE |\n| --- | ---: | ---: |\n| a | **50.0** | 20.0 |\n| b | 40.0 | n/a |\n"
+        in to_markdown(table)
+    )

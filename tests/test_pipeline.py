@@ -1,0 +1,193 @@
+"""The pipeline as its users run it: in a copy of the project, small, with dvc, git and MLflow as they are."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+pytestmark = pytest.mark.e2e
+
+SMALL = [
+    "dataset.world.train_reals=48",
+    "dataset.world.train_fakes_per_generator=24",
+    "dataset.world.test_reals=24",
+    "dataset.world.test_fakes_per_generator=6",
+    "shard.samples=32",
+    "detectors.clip_lora.epochs=1",
+    "detectors.ns_net.epochs=1",
+]
+MADE = ["data", "models", "scores", "reports", ".nullscope", ".dvc/cache"]
+
+
+def run(project: Path, *command: str, status: int = 0, **environment: str) -> str:
+    """Run a command in the project; return what it printed."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("NULLSCOPE_", "MLFLOW_", "DVC_", "GIT_"))}
+    who = {f"GIT_{role}_{what}": "test@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    done = subprocess.run(
+        command, cwd=project, env={**clean, **who, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert done.returncode == status, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-6000:]}"
+    return done.stdout
+
+
+def stages_run(output: str) -> list[str]:
+    return re.findall(r"Running stage '([^']+)'", output)
+
+
+def overrides(*settings: str) -> list[str]:
+    return [part for setting in settings for part in ("-S", setting)]
+
+
+def copy_project(to: Path) -> Path:
+    """Copy what git would commit, and commit it."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+    )
+    for name in listed.stdout.decode().split("\0"):
+        if name and (ROOT / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, to / name)
+    run(to, "git", "init", "-q", "-b", "main")
+    run(to, "git", "add", "-A")
+    run(to, "git", "commit", "-qm", "copy")
+    return to
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy in which the small pipeline has run once."""
+    root = copy_project(tmp_path_factory.mktemp("project"))
+    run(root, "dvc", "exp", "run", *overrides(*SMALL))
+    run(root, "git", "add", "-A")
+    run(root, "git", "commit", "-qm", "small")
+    return root
+
+
+def summary(root: Path) -> dict:
+    return json.loads((root / "metrics/summary.json").read_text())
+
+
+def runs_in_mlflow(root: Path) -> dict[str, dict]:
+    script = (
+        "import json, mlflow; from nullscope import tracking; c = mlflow.MlflowClient(tracking.tracking_uri())\n"
+        "e = [x.experiment_id for x in c.search_experiments()]\n"
+        "print(json.dumps({r.info.run_name: r.data.metrics for r in c.search_runs(e)}))"
+    )
+    return json.loads(run(root, "python", "-c", script).splitlines()[-1])
+
+
+def test_every_stage_leaves_what_it_promises(project):
+    results = summary(project)
+    assert set(results) == {"clip_lora-0", "ns_net-0"}
+    for name, result in results.items():
+        assert {"r_acc", "f_acc", "acc", "ap"} <= result.keys()
+        for subset in result["subsets"].values():
+            assert {"r_acc", "f_acc", "acc", "ap"} <= subset.keys()
+        assert json.loads((project / f"metrics/{name}.json").read_text()) == result
+        assert (project / f"models/{name}/clip/open_clip_model.safetensors").is_file()
+        assert len((project / f"models/{name}/history.csv").read_text().splitlines()) == 1 + 96 // 32
+    assert (project / "reports/index.html").stat().st_size > 10_000
+    assert (project / "data/rejects.csv").read_text().splitlines() == ["source,reason"]
+
+
+def test_a_second_repro_runs_no_stage(project):
+    assert "up to date" in run(project, "dvc", "repro")
+
+
+def test_mlflow_shows_every_run_once_and_complete(project):
+    for _ in range(2):
+        run(project, "python", "stages/track.py")
+    shown = runs_in_mlflow(project)
+    assert set(shown) == {"clip_lora-0", "ns_net-0"}
+    for name, metrics in shown.items():
+        assert metrics["ap"] == pytest.approx(summary(project)[name]["ap"])
+        assert "loss" in " ".join(metrics)
+
+
+def test_one_parameter_of_a_detector_retrains_that_detector_alone(project, tmp_path):
+    clone = tmp_path / "clone"
+    shutil.copytree(project, clone, symlinks=True)
+    ran = stages_run(run(clone, "dvc", "exp", "run", *overrides(*SMALL, "detectors.ns_net.lr=1e-3")))
+    assert ran == ["train@ns_net-0", "score@ns_net-0", "evaluate@ns_net-0", "report"]
+
+
+def test_another_machine_pulls_and_computes_nothing(project, tmp_path):
+    """Share: push here, clone and pull there; the results appear in that machine's MLflow too."""
+    run(project, "dvc", "remote", "add", "--force", "--default", "--local", "shelf", str(tmp_path / "shelf"))
+    run(project, "dvc", "push")
+    run(tmp_path, "git", "clone", "-q", str(project), "second")
+    second = tmp_path / "second"
+    run(second, "dvc", "remote", "add", "--default", "--local", "shelf", str(tmp_path / "shelf"))
+    run(second, "dvc", "pull")
+    assert "up to date" in run(second, "dvc", "repro")
+    run(second, "python", "stages/track.py")
+    assert set(runs_in_mlflow(second)) == {"clip_lora-0", "ns_net-0"}
+
+
+def test_the_trained_detector_judges_files(project):
+    images = sorted(map(str, (project / "data/world/test").rglob("*.jpg")))[:3]
+    printed = run(project, "nullscope", "predict", *images, "--model", "models/ns_net-0", "--json")
+    records = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    assert [record["source"] for record in records] == images
+
+
+def test_everything_deleted_and_made_again_is_the_same_to_the_byte(project, tmp_path):
+    """The law DVC's cache rests on: another folder, one worker instead of all, no cache: the same dvc.lock."""
+    again = tmp_path / "again"
+    run(tmp_path, "git", "clone", "-q", str(project), "again")
+    lock = (again / "dvc.lock").read_text()
+    for name in MADE:
+        assert not (again / name).exists()
+    ran = stages_run(run(again, "dvc", "repro", NULLSCOPE_WORKERS="1", NULLSCOPE_TRACKING="off"))
+    assert {"world@embedded", "encoders", "index", "caption", "shard", "embed", "report"} <= set(ran)
+    assert (again / "dvc.lock").read_text() == lock
+
+
+def test_two_ranks_score_and_caption_alike(project, tmp_path):
+    clone = tmp_path / "clone"
+    shutil.copytree(project, clone, symlinks=True)
+    lock = (clone / "dvc.lock").read_text()
+    forced = ["dvc", "repro", "--single-item", "--force", "--no-run-cache"]
+    for stage in ("caption", "embed", "shard", "score@ns_net-0"):
+        run(clone, *forced, stage, NULLSCOPE_RANKS="2")
+    assert (clone / "dvc.lock").read_text() == lock
+
+
+def test_a_folder_of_bad_images_goes_through_or_is_listed(project, tmp_path):
+    """Two good sources and the whole zoo of bad files, with names DVC itself cannot hold: nothing crashes, nothing is lost."""
+    from data.bad_images import bad_files, good_files, write_files
+
+    clone, images = tmp_path / "clone", tmp_path / "images"
+    shutil.copytree(project, clone, symlinks=True)
+    for split in ("train", "test"):
+        for subset in ("camera", "nearest", "transpose"):
+            shutil.copytree(clone / "data/world" / split / subset, images / subset, dirs_exist_ok=True)
+    zoo = write_files(images / "zoo/0_real", {**good_files(), **bad_files()})
+    (zoo / "loop").symlink_to(zoo)
+    Path(os.fsdecode(os.fsencode(zoo) + b"/caf\xe9.png")).write_bytes(good_files()["twin_a.png"])
+    settings = ["dataset=folder", f"dataset.root={images}", "shard.samples=32", *SMALL[-2:]]
+    run(clone, "dvc", "exp", "run", *overrides(*settings), NULLSCOPE_TRACKING="off")
+    with open(clone / "data/rejects.csv", newline="", encoding="utf-8") as file:
+        rejects = list(csv.DictReader(file))
+    assert all(row["reason"] for row in rejects)
+    assert {Path(row["source"]).name for row in rejects} >= {*bad_files(), "loop"}
+    assert sum("UTF-8" in row["reason"] for row in rejects) == 1
+    assert set(summary(clone)) == {"clip_lora-0", "ns_net-0"}
+    assert stages_run(run(clone, "dvc", "repro", NULLSCOPE_TRACKING="off")) == ["inventory@folder"]
+
+
+def test_mistakes_end_in_one_clear_line(project, tmp_path):
+    clone = tmp_path / "clone"
+    shutil.copytree(project, clone, symlinks=True)
+    unknown = run(clone, "python", "stages/train.py", "nsnet", "0", status=1)
+    assert "error: " in unknown and "ns_net" in unknown and "Traceback" not in unknown
+    params = (clone / "params.yaml").read_text()
+    (clone / "params.yaml").write_text(params.replace("bce_weight: 0.2", "bce_weight: high"))
+    mistyped = run(clone, "python", "stages/train.py", "ns_net", "0", status=1)
+    assert "bce_weight" in mistyped and "high" in mistyped and "Traceback" not in mistyped

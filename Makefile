@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
+export MLFLOW_DISABLE_TELEMETRY := true
+
 READY := $(VENV)/.installed
 
-.PHONY: help env demo test lint bench clean
+.PHONY: help env demo test lint params bench clean
 help: ## show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -28,6 +30,9 @@ test: $(READY) ## run the tests
 
 lint: $(READY) ## check the style
 	ruff check .
+
+params: $(READY) ## compose params.yaml from conf/, as `dvc exp run` does
+	python -c "from dvc.utils.hydra import compose_and_dump as c; c('params.yaml', '$(CURDIR)/conf', None, 'config', '.', [])"
 
 bench: $(READY) ## measure
 	python bench/patch_selection.py

@@ -27,7 +27,8 @@ def main() -> None:
             found = f"{group['counts']} scores of degradation {group['values']!r}"
             raise ContractError(f"{path}: {found}, but {index} lists {images} test images; run `dvc repro`")
     metrics = evaluate(scores, seen_subsets(groups))
-    write_json(Path(f"metrics/{run}.json"), metrics)
+    for folder in ("metrics", "data/evaluated"):  # the second for the report: DVC can depend on a folder, not on a list of files
+        write_json(Path(f"{folder}/{run}.json"), metrics)
     kinds = f"{metrics['n_real']} reals and {metrics['n_fake']} fakes in {len(metrics['subsets'])} subsets"
     print(f"evaluate: {scores.num_rows} scores of {kinds} -> metrics/{run}.json")
 

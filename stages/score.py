@@ -8,11 +8,11 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from nullscope import ranks
+from nullscope.contracts import SCORES
 from nullscope.data.loading import read_whole
 from nullscope.data.parts import in_parts, scratch
 from nullscope.data.shards import MANIFEST, Shard, list_shards
 from nullscope.data.tables import write_table
-from nullscope.contracts import SCORES
 from nullscope.saved import WEIGHTS, load
 from nullscope.scoring import LOGITS, join_index, logits
 

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from nullscope import tracking
-from nullscope.config import ParamsError
 
 
 def main() -> int:
@@ -18,7 +17,7 @@ def main() -> int:
     try:
         with console.status("publishing to MLflow"):
             rows = tracking.publish(Path())
-    except (tracking.TrackingError, ParamsError) as error:
+    except ValueError as error:
         print(f"track: {error}", file=sys.stderr)
         return 1
     if not rows:  # switched off, which publish has said

@@ -22,6 +22,7 @@ SHARDS, TEXT, CLIP = Path("data/shards"), Path("data/text/train.parquet"), Path(
 
 def main() -> None:
     name, seed = sys.argv[1], int(sys.argv[2])
+    tracking.prepare()  # a store that cannot be reached stops the stage here, before any training time is spent
     params, patches = section_of(read_params(), f"detectors.{name}"), load_params("patches", PatchParams)
     detector = detectors.build(name, params, Context(clip=CLIP, patches=patches), seed=seed)
     shards = SHARDS / detector.view.kind / "train"
@@ -32,7 +33,7 @@ def main() -> None:
     with tracking.live(name, seed, params, inputs=folder.name) as run:
         bar = tqdm(training.run(), total=len(training), initial=len(training.history), desc=f"train {name}-{seed}", unit="step")
         for step in bar:
-            run.log(step.step, step.losses)
+            run.log(step.step, {"loss": sum(step.losses.values()), **step.losses})
             bar.set_postfix({term: f"{value:.3f}" for term, value in step.losses.items()})
         out = Path("models") / f"{name}-{seed}"
         max_pixels = load_params("dataset", DatasetParams).max_pixels

@@ -157,7 +157,8 @@ def test_a_missing_key_is_named(missing: str) -> None:
     [
         ("lr: fast", "fast"), ("lr: '0.1'", "0.1"), ("lr: true", "True"), ("lr: null", "None"), ("lr: -0.1", "-0.1"),
         ("lr: 0", "0"), ("lr: .nan", "nan"), ("lr: .inf", "inf"), ("lr: [0.1]", "[0.1]"), ("batch_size: 2.5", "2.5"),
-        ("batch_size: 32.0", "32.0"), ("batch_size: true", "True"), ("batch_size: '32'", "32"), ("precision: fp64", "fp64"), ("optimizer: sgd", "sgd"),
+        ("batch_size: 32.0", "32.0"), ("batch_size: true", "True"), ("batch_size: '32'", "32"), ("precision: fp64", "fp64"),
+        ("optimizer: sgd", "sgd"),
         ("optimizer: {momentum: 0.9, nesterov: 1}", "1"),
     ],
 )  # fmt: skip

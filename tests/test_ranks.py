@@ -81,4 +81,4 @@ def test_ranks_share_the_work_without_overlap(monkeypatch):
         monkeypatch.setenv("RANK", str(rank))
         monkeypatch.setenv("WORLD_SIZE", "3")
         shares.append(list(ranks.mine(range(10))))
-    assert sorted(sum(shares, [])) == list(range(10))
+    assert sorted(item for share in shares for item in share) == list(range(10))

@@ -14,6 +14,7 @@ import click
 if TYPE_CHECKING:
     from nullscope.prediction import Verdict
 
+PATH, FOLDER = click.Path(path_type=Path), click.Path(exists=True, file_okay=False, path_type=Path)
 WIDE = 100_000  # columns: a path is never cut, in a pipe or in a terminal, which wraps it
 
 # Each command imports what it needs: torch takes seconds, and `--help` should not.
@@ -30,9 +31,7 @@ def main() -> None:
 
 @main.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option(
-    "--model", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of a trained detector."
-)
+@click.option("--model", required=True, type=FOLDER, help="Folder of a trained detector, such as models/ns_net-0.")
 @click.option("--json", "style", flag_value="json", help="One JSON object a line: source, logit, score, fake; or source, refused.")
 @click.option("--csv", "style", flag_value="csv", help="Comma-separated: source, logit, score, fake, refused.")
 def predict(images: tuple[str, ...], model: Path, style: str | None) -> None:
@@ -67,9 +66,7 @@ def predict(images: tuple[str, ...], model: Path, style: str | None) -> None:
 
 
 @main.command()
-@click.option(
-    "--metrics", default="metrics/summary.json", type=click.Path(path_type=Path), show_default=True, help="Summary of the pipeline."
-)
+@click.option("--metrics", default="metrics/summary.json", type=PATH, show_default=True, help="Summary of the pipeline.")
 def summary(metrics: Path) -> None:
     """Show the table of the last `dvc repro`: accuracy of every detector on every generator."""
     from rich.console import Console
@@ -79,15 +76,17 @@ def summary(metrics: Path) -> None:
 
     try:
         results = json.loads(metrics.read_text(encoding="utf-8"))
+        print_summary(results, Console())
+        click.echo(f"\nReport:  {Path('reports/index.html').resolve()}\nMLflow:  {viewer()}")
     except OSError as error:
         raise click.UsageError(f"{metrics}: {error.strerror}; run `dvc repro` first, in the project's root") from None
-    print_summary(results, Console())
-    click.echo(f"\nReport:  {Path('reports/index.html').resolve()}\nMLflow:  {viewer()}")
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 @main.command()
-@click.argument("model", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("model", type=FOLDER)
+@click.argument("out", type=PATH)
 def export(model: Path, out: Path) -> None:
     """Write the image tower of MODEL as stock open_clip weights to the file OUT (safetensors), adapters merged.
 

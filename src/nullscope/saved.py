@@ -54,7 +54,7 @@ def save(directory: Path, detector: Detector, made: Made, clip: Path, history: I
 
 
 def load(directory: Path, device: torch.device) -> tuple[Detector, Made]:
-    """Return a trained detector, ready to score on ``device``. Raises `ValueError` if the folder is not one, or of another format."""
+    """Return a trained detector, ready to score on ``device``. Raises `ValueError` if the folder is none, or of another format."""
     directory = Path(directory)
     try:
         facts = json.loads((directory / FACTS).read_text(encoding="utf-8"))
@@ -87,7 +87,8 @@ def restore(detector: Detector, weights: dict[str, Tensor]) -> None:
     """
     current = dict(detector.kept_state())
     if current.keys() != weights.keys():
-        raise ValueError(f"weights do not fit the detector: expected and found differ in {sorted(current.keys() ^ weights.keys())}")
+        difference = sorted(current.keys() ^ weights.keys())
+        raise ValueError(f"weights do not fit the detector: expected and found differ in {difference}")
     for name, tensor in weights.items():
         if isinstance(current[name], torch.nn.Parameter):
             with torch.no_grad():

@@ -12,7 +12,6 @@ from nullscope.contracts import CLEAN, INDEX, SCORES, ContractError
 from nullscope.data.loading import Rows
 from nullscope.data.tables import read_table
 from nullscope.detectors.base import Detector
-from nullscope.training import to_device
 
 BATCH_SIZE = 64  # images of one forward pass
 LOGITS = pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("logit", pa.float32(), nullable=False)])
@@ -24,7 +23,7 @@ def logits(detector: Detector, rows: Rows, device: torch.device) -> list[float]:
     scored: list[float] = []
     for batch in rows.batches(BATCH_SIZE):
         with torch.inference_mode():
-            scored += detector(to_device(batch, device, None)).float().tolist()
+            scored += detector(batch.to(device)).float().tolist()
     return scored
 
 
@@ -35,11 +34,12 @@ def join_index(scored: pa.Table, index: Path) -> pa.Table:
     """
     rows = read_table(index, INDEX, columns=["image_id", "split", "subset", "label"])
     test = rows.filter(pc.equal(rows["split"], "test"))
-    if len(scored) != len(pc.unique(scored["image_id"])):
-        raise ContractError(f"{len(scored)} logits of {len(pc.unique(scored['image_id']))} images: an image was scored twice")
+    listed, found = len(pc.unique(test["image_id"])), len(pc.unique(scored["image_id"]))
+    if len(scored) != found:
+        raise ContractError(f"{len(scored)} logits of {found} images: an image was scored twice")
     place = pc.index_in(test["image_id"], scored["image_id"])
-    if place.null_count or len(scored) != len(pc.unique(test["image_id"])):
-        raise ContractError(f"{index} lists {len(pc.unique(test['image_id']))} test images, the shards hold {len(scored)}; rerun `shard`")
+    if place.null_count or found != listed:
+        raise ContractError(f"{index} lists {listed} test images, the shards hold {found}; run `dvc repro shard`")
     logit = scored["logit"].combine_chunks().take(place)
     degradation = pa.array([CLEAN] * len(test), pa.string())
     return pa.table([test["image_id"], test["subset"], test["label"], degradation, logit], schema=SCORES)

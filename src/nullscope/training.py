@@ -108,7 +108,7 @@ class Training:
         torch.manual_seed(zlib.crc32(f"step/{phase.name}/{self.seed}/{len(self.history)}".encode()))
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.detector.params.precision == "bf16"):
-            losses = self.detector.losses(to_device(batch, self.device, self.data.text))
+            losses = self.detector.losses(batch.to(self.device, self.data.text))
         self.detector.backward(losses)
         optimizer.step()
         step = Step(len(self.history), self._epoch, phase.name, {name: float(loss.detach()) for name, loss in losses.items()})
@@ -136,7 +136,8 @@ class Training:
         with replacing_directory(self.scratch) as partial:
             save_file(kept(self.detector), partial / "weights.safetensors")
             state = optimizer.state_dict()["state"]
-            save_file(detached({f"{i}.{key}": value for i in state for key, value in state[i].items()}), partial / "moments.safetensors")
+            moments = {f"{number}.{key}": value for number in state for key, value in state[number].items()}
+            save_file(detached(moments), partial / "moments.safetensors")
             where = {"phase": self._phase, "epoch": self._epoch, "batch": self._batch}
             write_json(partial / "progress.json", {**where, "history": [asdict(step) for step in self.history]})
         self._saved = time.monotonic()
@@ -147,10 +148,3 @@ class Training:
         self.history = [Step(**step) for step in where["history"]]
         restore(self.detector, load_file(self.scratch / "weights.safetensors"))
         self._moments = load_file(self.scratch / "moments.safetensors")
-
-
-def to_device(batch: Batch, device: torch.device, text: TextTable | None) -> Batch:
-    """Move a batch to ``device`` and join the text features of its captions. Raises `ContractError` if one is missing."""
-    inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.inputs.items()}
-    text_BD = None if text is None else text.rows(batch.image_ids).to(device, non_blocking=True)
-    return Batch(inputs, batch.is_fake_B.to(device, non_blocking=True), batch.image_ids, text_BD)

@@ -89,17 +89,32 @@ def test_a_damaged_cache_is_made_anew(root, tmp_path, garbage):
 
 
 @given(place=st.floats(0, 1, exclude_max=True), content=st.binary(min_size=1, max_size=4000))
-@settings(max_examples=15, deadline=None)
-def test_no_damage_to_the_cache_stops_the_stage(tmp_path_factory, place, content):
+@settings(max_examples=500, deadline=None)
+def test_no_damage_to_the_cache_changes_the_list(tmp_path_factory, place, content):
     tmp_path = tmp_path_factory.mktemp("damage")
     root = write_files(tmp_path / "images", FILES)
     build(root, tmp_path)
+    good = (tmp_path / "inventory.csv").read_bytes()
     cache = tmp_path / "cache/hashes.sqlite"
     damaged = bytearray(cache.read_bytes())
-    start = int(place * min(len(damaged), 4096))
+    start = int(place * len(damaged))
     damaged[start : start + len(content)] = content
     cache.write_bytes(bytes(damaged))
-    assert build(root, tmp_path)["files"] == len(FILES)
+    build(root, tmp_path)
+    assert (tmp_path / "inventory.csv").read_bytes() == good
+    build(root, tmp_path)
+    assert build(root, tmp_path)["hashed"] == 0
+
+
+def test_a_flipped_bit_in_a_remembered_hash_is_noticed(root, tmp_path):
+    build(root, tmp_path)
+    good = (tmp_path / "inventory.csv").read_bytes()
+    cache = tmp_path / "cache/hashes.sqlite"
+    remembered = hashlib.sha256(FILES["a/0_real/0.png"]).digest()
+    assert remembered in cache.read_bytes()
+    cache.write_bytes(cache.read_bytes().replace(remembered, remembered[:-1] + bytes([remembered[-1] ^ 1])))
+    assert build(root, tmp_path)["hashed"] == 1
+    assert (tmp_path / "inventory.csv").read_bytes() == good
 
 
 def test_an_unusable_cache_only_costs_time(root, tmp_path):

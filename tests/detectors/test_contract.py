@@ -12,7 +12,7 @@ from conftest import ROOT, conf_of
 from nullscope import detectors, saved
 from nullscope.data.loading import read_whole, training_batches
 from nullscope.scoring import logits
-from nullscope.training import Training, to_device
+from nullscope.training import Training
 
 CPU = torch.device("cpu")
 NAMES = detectors.NAMES
@@ -40,7 +40,7 @@ def whole(detector, small):
 def first_batch(detector, small, size=8):
     data = small.data(detector)
     batch = next(training_batches(data.shards, detector.view, batch_size=size, seed=0, epoch=0, skip=0, workers=0))
-    return to_device(batch, CPU, data.text)
+    return batch.to(CPU, data.text)
 
 
 @pytest.mark.parametrize("name", NAMES)

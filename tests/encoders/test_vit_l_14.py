@@ -1,4 +1,4 @@
-"""Nothing is tied to the tiny encoders: the papers' image tower, randomly initialised, builds, trains a step, saves and scores."""
+"""Nothing is tied to the tiny encoders: the papers' image tower, randomly initialised, trains a step, saves and scores."""
 
 import open_clip
 import pytest

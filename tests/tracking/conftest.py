@@ -53,9 +53,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def server(
-    tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[str, Callable[[], None]]]:
+def server(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Callable[[], None]]]:
     """A real MLflow server on a free port: its address, already in the environment, and how to kill it."""
     folder = tmp_path / "server"
     folder.mkdir()

@@ -11,6 +11,7 @@ import csv
 import os
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -22,12 +23,23 @@ from nullscope.data.folders import Ignored, Refused, refusal, walk
 from nullscope.files import replacing, sha256
 
 CHUNK = 512  # files hashed between two transactions
+SHA256_BYTES = 32
 LOCK_WAIT_S = 30
 SETTLED_NS = 2 * 10**9  # a file written twice within a clock tick keeps its time, so younger ones are not remembered
 TABLE = """CREATE TABLE IF NOT EXISTS hash_1
-    (path BLOB PRIMARY KEY, size INT, mtime_ns INT, inode INT, sha256 TEXT NOT NULL) WITHOUT ROWID"""
-LOOKUP = "SELECT sha256 FROM hash_1 WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?"
+    (path BLOB PRIMARY KEY, size INT, mtime_ns INT, inode INT, sealed BLOB NOT NULL) WITHOUT ROWID"""
+LOOKUP = "SELECT sealed FROM hash_1 WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?"
 REMEMBER = "REPLACE INTO hash_1 VALUES (?, ?, ?, ?, ?)"
+# SQLite's primary codes of a sound file that cannot be used now; every other error is damage.
+UNUSABLE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+}
 
 T = TypeVar("T")
 Key = tuple[bytes, int, int, int]  # absolute path, size, mtime_ns, inode
@@ -89,11 +101,11 @@ class HashCache:
 
     def _lookup(self, keys: Sequence[Key]) -> dict[Key, str]:
         rows = ((key, self.connection.execute(LOOKUP, key).fetchone()) for key in keys)
-        return {key: row[0] for key, row in rows if row}
+        return {key: row[0][:SHA256_BYTES].hex() for key, row in rows if row and row[0] == _sealed(key, row[0][:SHA256_BYTES])}
 
     def _remember(self, hashes: dict[Key, str]) -> None:
         with self.connection:
-            self.connection.executemany(REMEMBER, [(*key, digest) for key, digest in hashes.items()])
+            self.connection.executemany(REMEMBER, [(*key, _sealed(key, bytes.fromhex(digest))) for key, digest in hashes.items()])
 
     def _careful(self, action: Callable[[], T], otherwise: T) -> T:
         """Return what ``action`` does on the open file; ``otherwise`` where there is none or it fails."""
@@ -101,16 +113,23 @@ class HashCache:
             if self.connection is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.connection = sqlite3.connect(self.path, timeout=LOCK_WAIT_S)
+                self.connection.text_factory = bytes  # damage may turn a hash into text that is none
                 self.connection.execute(TABLE)
             return action()
-        except (sqlite3.OperationalError, OSError):
+        except OSError:
             return otherwise
-        except sqlite3.DatabaseError:  # damaged
-            self.close()
-            self.connection = None
-            with suppress(OSError):
-                self.path.unlink()
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter where damage has reached a name in the schema
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in UNUSABLE:
+                self.close()
+                self.connection = None
+                with suppress(OSError):
+                    self.path.unlink()
             return otherwise
+
+
+def _sealed(key: Key, digest: bytes) -> bytes:
+    """Return the hash with a checksum behind it: SQLite does not notice a flipped bit, and it would become a wrong inventory."""
+    return digest + zlib.crc32(repr((key, digest)).encode()).to_bytes(4, "big")
 
 
 def _hashes(paths: list[str], cache: HashCache, pool: ThreadPoolExecutor, counts: dict[str, int]) -> list[tuple[str, str]]:

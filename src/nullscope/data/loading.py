@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from nullscope.contracts import ContractError
 from nullscope.data.images import decode
 from nullscope.data.shards import Shard, decode_mosaic, read_shard
+from nullscope.data.text import TextTable
 from nullscope.data.views import View, image_rng
 
 ANY_SIZE = 2**40  # pixels: the index has refused what is too large
@@ -35,6 +36,12 @@ class Batch:
     image_ids: list[str]
     text_BD: Tensor | None = None  # frozen text features of the captions, where the detector asks for them
 
+    def to(self, device: torch.device, text: TextTable | None = None) -> Batch:
+        """Return this batch on ``device``, joined with the features of its captions. Raises `ContractError` if one is missing."""
+        inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}
+        text_BD = None if text is None else text.rows(self.image_ids).to(device, non_blocking=True)
+        return Batch(inputs, self.is_fake_B.to(device, non_blocking=True), self.image_ids, text_BD)
+
 
 def epoch_order(samples: Sequence[int], *, seed: int, epoch: int) -> NDArray[np.int64]:
     """Return the order of one epoch over shards of so many samples: (n, 2), the shard and the row in it."""
@@ -42,7 +49,8 @@ def epoch_order(samples: Sequence[int], *, seed: int, epoch: int) -> NDArray[np.
     shards = rng.permutation(len(samples))
     blocks = []
     for start in range(0, len(shards), SHARDS_PER_BLOCK):
-        rows = [np.stack([np.full(samples[shard], shard), np.arange(samples[shard])], 1) for shard in shards[start:][:SHARDS_PER_BLOCK]]
+        block = shards[start : start + SHARDS_PER_BLOCK]
+        rows = [np.stack([np.full(samples[shard], shard), np.arange(samples[shard])], 1) for shard in block]
         blocks.append(rng.permutation(np.concatenate(rows)))
     return np.concatenate(blocks)
 

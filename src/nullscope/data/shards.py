@@ -60,15 +60,18 @@ class Shard:
 
 def write_shard(items: list[Item], path: Path, view: str, patches: PatchParams, max_pixels: int) -> None:
     """Write one tar atomically. Raises `ContractError` if a file is no longer what the index says."""
-    with replacing(path) as partial, open(partial, "wb") as file:
-        with wds.TarWriter(file, mtime=0, user="", group="", mode=0o644, encoder=False) as tar:
-            for item in items:
-                data = read_item(item)
-                suffix, content = SUFFIXES[item.format], data
-                if view == "patches":
-                    suffix, content = "webp", encode_mosaic(select(decode(data, max_pixels=max_pixels), patches))
-                facts = json.dumps({"image_id": item.image_id, "label": item.label})
-                tar.write({"__key__": item.image_id, suffix: content, "json": facts.encode()})
+    with (
+        replacing(path) as partial,
+        open(partial, "wb") as file,
+        wds.TarWriter(file, mtime=0, user="", group="", mode=0o644, encoder=False) as tar,
+    ):
+        for item in items:
+            data = read_item(item)
+            suffix, content = SUFFIXES[item.format], data
+            if view == "patches":
+                suffix, content = "webp", encode_mosaic(select(decode(data, max_pixels=max_pixels), patches))
+            facts = json.dumps({"image_id": item.image_id, "label": item.label})
+            tar.write({"__key__": item.image_id, suffix: content, "json": facts.encode()})
 
 
 def write_manifest(directory: Path, counts: dict[str, int]) -> None:
@@ -96,7 +99,7 @@ def read_shard(path: Path) -> Iterator[tuple[str, int, bytes]]:
         for sample in group_by_keys(tar_file_expander([{"url": str(path), "stream": file}])):
             contents = [name for name in sample if not name.startswith("__") and name != "json"]
             if len(contents) != 1 or "json" not in sample:
-                raise ContractError(f"{path}: sample {sample['__key__']!r} holds {sorted(sample)}; expected an image and its json")
+                raise ContractError(f"{path}: sample {sample['__key__']!r} holds {sorted(sample)}; expected image and json")
             facts = json.loads(sample["json"])
             yield facts["image_id"], facts["label"], sample[contents[0]]
 

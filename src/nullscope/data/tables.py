@@ -27,14 +27,13 @@ def write_batches(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Sche
     floats = [f"{field.name}.list.element" for field in schema if pa.types.is_fixed_size_list(field.type)]
     words = [field.name for field in schema if f"{field.name}.list.element" not in floats]
     rows = 0
-    with replacing(path) as partial:
-        with pq.ParquetWriter(
-            partial, schema, compression="zstd", use_dictionary=words, use_byte_stream_split=floats or False
-        ) as writer:
-            for batch in batches:
-                check_schema(batch.schema, schema, path)
-                writer.write_batch(batch, row_group_size=ROW_GROUP)
-                rows += batch.num_rows
+    with replacing(path) as partial, pq.ParquetWriter(
+        partial, schema, compression="zstd", use_dictionary=words, use_byte_stream_split=floats or False
+    ) as writer:
+        for batch in batches:
+            check_schema(batch.schema, schema, path)
+            writer.write_batch(batch, row_group_size=ROW_GROUP)
+            rows += batch.num_rows
     return rows
 
 

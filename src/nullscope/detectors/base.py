@@ -71,7 +71,7 @@ class Detector(nn.Module):
         torch.stack(list(losses.values())).sum().backward()
 
     def phases(self) -> list[Phase]:
-        """Return the stretches of training, in order; each has an optimiser of its own. Default: one, over all that is trainable."""
+        """Return the stretches of training, in order, each with its own optimiser. Default: one, over all that is trainable."""
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return [Phase("main", trainable, self.params.epochs, self.params.lr)]
 

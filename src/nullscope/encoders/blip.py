@@ -48,7 +48,7 @@ class Captioner:
             )
         captions = [text.strip() for text in self.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
         if not all(captions):
-            raise ValueError(f"{self.directory}: BLIP gave {captions.count('')} empty captions of {len(captions)}; is it trained?")
+            raise ValueError(f"{self.directory}: {captions.count('')} of {len(captions)} captions are empty; is it trained?")
         return captions
 
 

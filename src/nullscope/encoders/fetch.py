@@ -86,7 +86,7 @@ def _clip_config(source: ClipSource) -> dict:
 
     model = open_clip.get_model_config(source.architecture)
     if model is None:
-        raise ValueError(f"encoder.clip.architecture {source.architecture!r} is not one of open_clip's: see open_clip.list_models()")
+        raise ValueError(f"encoder.clip.architecture {source.architecture!r} is unknown; see open_clip.list_models()")
     # The weights of OpenAI were trained with QuickGELU. Under the plain name open_clip only warns and computes something else.
     if "openai" in source.repository and not model.get("quick_gelu"):
         raise ValueError(

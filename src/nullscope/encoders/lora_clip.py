@@ -37,7 +37,8 @@ class LoraClip(nn.Module):
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """Return the image features, (B, D) not normalised.
 
-        ``inputs`` is what `nullscope.data.views.PatchMosaic` gives: ``image`` (B, 3, M, M) uint8, ``order`` (B, C), ``flip`` (B,).
+        ``inputs`` is what `nullscope.data.views.PatchMosaic` gives: ``image`` (B, 3, M, M) uint8, ``order`` (B, C) and
+        ``flip`` (B,).
         """
         mosaic_BCHW = permute_patches(inputs["image"], inputs["order"], self.grid)
         return self.tower(normalise(flip_where(mosaic_BCHW, inputs["flip"]), self.mean, self.std))

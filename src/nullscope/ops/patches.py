@@ -45,7 +45,7 @@ class PatchParams(Params):
 
 
 def cut(image_HWC: NDArray[np.uint8], patch_px: int) -> NDArray[np.uint8]:
-    """Cut an image into patches, row by row: (H, W, 3) -> (N, p, p, 3), a copy. What is left over at the bottom and right goes.
+    """Cut an image into patches, row by row: (H, W, 3) -> (N, p, p, 3), a copy. What is left at the bottom and right goes.
 
     Raises `ValueError` if a side is shorter than a patch.
     """
@@ -128,7 +128,7 @@ def permute_patches(mosaic_BCHW: torch.Tensor, order_BN: torch.Tensor, grid: int
 
     ``mosaic_BCHW`` (B, C, M, M) of any dtype, ``order_BN`` (B, grid * grid) integer; returns the shape and dtype of the former.
     """
-    batch, channels, height, width = mosaic_BCHW.shape
+    batch, channels, height, _ = mosaic_BCHW.shape
     side = height // grid
     cells = mosaic_BCHW.reshape(batch, channels, grid, side, grid, side).permute(0, 2, 4, 1, 3, 5)
     cells = cells.reshape(batch, grid * grid, channels, side, side)

@@ -13,7 +13,7 @@ SERVERS = ("http", "https", "databricks")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
-class TrackingError(RuntimeError):
+class TrackingError(ValueError):
     """The tracking store cannot be used, or a result that should go there cannot be read."""
 
 

@@ -118,7 +118,7 @@ def _publish_model(store: Store, model: _Model) -> tuple[Row, str]:
         _fill(store, model, run, shown)
     metrics = model.metrics()
     missing = "" if metrics else str(model.metrics_file.relative_to(model.root))
-    remedy = "dvc repro evaluate, or dvc pull" if missing else ""
+    remedy = f"dvc repro evaluate@{model.name}, or dvc pull" if missing else ""
     return Row(model.name, status, metrics.get("acc"), metrics.get("ap"), missing, remedy), run.info.run_id
 
 

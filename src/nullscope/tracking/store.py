@@ -50,12 +50,11 @@ def open_store(start: Path) -> Store:
     """Return the usable store of the project at ``start``. Raises `TrackingError` as `prepare` does."""
     uri = tracking_uri(start)
     file = sqlite_file(uri)
-    lock = file.with_name(f"{file.name}.lock") if file else project_root(start) / ".mlflow.lock"
+    lock = file.with_name(f"{file.name}.lock") if file else project_root(start) / ".nullscope" / "mlflow.lock"
     with explained(uri), patience(retries=1, timeout_s=4):
         if file is None:
             client = _connect(uri)
             return Store(client, _experiment(client, uri, _artifacts(uri, start)), lock)
-        file.parent.mkdir(parents=True, exist_ok=True)
         with locked(lock):
             client = _open_sqlite(uri, file)
             return Store(client, _experiment(client, uri, (file.parent / "mlartifacts").as_uri()), lock)
@@ -72,6 +71,7 @@ def viewer(start: Path = Path()) -> str:
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
     """Hold the lock on ``file``, waiting for it; the system releases it when the process ends, however it ends."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     with open(file, "a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

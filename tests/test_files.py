@@ -358,6 +358,17 @@ def test_a_folders_hash_depends_on_names_and_contents_only(tmp_path: Path) -> No
     assert directory_sha256(first) == directory_sha256(second)
 
 
+def test_a_folders_hash_does_not_depend_on_the_order_in_which_the_disk_lists_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file system has an order of its own."""
+    folder = make_tree(tmp_path / "x", {"b": "1", "a/c": "2", "a/b": "", "a-": "3"})
+    before = directory_sha256(folder)
+    listed = sorted(folder.rglob("*"), reverse=True)
+    monkeypatch.setattr(Path, "rglob", lambda *_: iter(listed))
+    assert directory_sha256(folder) == before
+
+
 @pytest.mark.parametrize(
     "other",
     [

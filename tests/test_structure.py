@@ -32,6 +32,7 @@ LAYERS = (
     {"contracts", "config", "files", "ranks"},
 )
 LEVEL = {part: depth for depth, layer in enumerate(LAYERS) for part in layer}
+CHANGES_NO_RESULT = {"tracking"}  # a mirror of the results: what it imports in turn is its own affair, and no stage waits for it
 OPS_MAY_IMPORT = {"torch", "numpy", "pydantic", "nullscope.config", "nullscope.ops"}
 
 
@@ -162,7 +163,7 @@ def with_packages(module: str) -> set[str]:
 
 
 def closure(roots: Iterable[Path]) -> set[Path]:
-    """The files of this package that run when these files run, the roots included."""
+    """The files that run when these run and can change a result, the roots included."""
     seen: set[Path] = set()
     waiting = list(roots)
     while waiting:
@@ -170,7 +171,8 @@ def closure(roots: Iterable[Path]) -> set[Path]:
         if file not in seen:
             seen.add(file)
             modules = {name for module in imports(file, types_too=False) for name in with_packages(module)}
-            waiting += [found for module in modules if (found := file_of(module)) and module.startswith("nullscope")]
+            modules = {module for module in modules if part_of(module) not in CHANGES_NO_RESULT}
+            waiting += [found for module in modules if (found := file_of(module))]
     return {file for file in seen if holds_code(file)}
 
 
@@ -250,6 +252,13 @@ def test_stages_depend_on_all_the_code_they_run() -> None:
             files = closure([*stage.scripts, page])
         missing += sorted(f"{stage.name}: {file.relative_to(ROOT).as_posix()}" for file in files if not stage.covers(file))
     assert not missing, "dvc.yaml lacks these dependencies:\n" + "\n".join(missing)
+
+
+def test_no_stage_depends_on_what_changes_no_result() -> None:
+    """An edit of the mirror must not train everything again."""
+    files = [file for part in CHANGES_NO_RESULT for file in PACKAGE.glob(f"{part}/**/*.py")]
+    assert files, "nothing to look for: this test would pass over it"
+    assert not [stage.name for stage in stages() if any(stage.covers(file) for file in files)]
 
 
 def test_no_stage_depends_on_the_page_of_another_detector() -> None:

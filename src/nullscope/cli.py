@@ -32,7 +32,7 @@ def main() -> None:
 @main.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--model", required=True, type=FOLDER, help="Folder of a trained detector, such as models/ns_net-0.")
-@click.option("--json", "style", flag_value="json", help="One JSON object a line: source, logit, score, fake; or source, refused.")
+@click.option("--json", "style", flag_value="json", help="One JSON object a line: source, logit, score, fake (or refused).")
 @click.option("--csv", "style", flag_value="csv", help="Comma-separated: source, logit, score, fake, refused.")
 def predict(images: tuple[str, ...], model: Path, style: str | None) -> None:
     """Score images: how generated does each of them look?

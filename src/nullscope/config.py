@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -24,7 +25,7 @@ class ParamsError(ValueError):
 class Params(BaseModel):
     """Base of every parameter section: immutable, and strict about unknown keys and types."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 P = TypeVar("P", bound=Params)
@@ -51,10 +52,12 @@ def load_params(section: str, model: type[P], *, path: Path = PARAMS_FILE) -> P:
 def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     """Return the whole parameter file as plain dictionaries. Raises `ParamsError` if it cannot be read."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))  # as DVC reads it: 1e-4 is a number
     except OSError as error:
         raise ParamsError(f"{path}: {error.strerror}; run this from the project's root") from None
-    except yaml.YAMLError as error:
+    except UnicodeDecodeError as error:
+        raise ParamsError(f"{path} is not UTF-8: {error}") from None
+    except YAMLError as error:
         raise ParamsError(f"{path} is not YAML: {error}") from None
     if not isinstance(values, dict):
         raise ParamsError(f"{path}: expected a mapping of sections, found {type(values).__name__}")
@@ -82,9 +85,19 @@ def _suggest(key: str, known: list[str]) -> str:
 def _explain(section: str, error: ValidationError, model: type[Params]) -> str:
     lines = [f"parameters `{section}` do not fit {model.__name__}:"]
     for problem in error.errors():
-        name = ".".join(str(part) for part in problem["loc"])
+        at = problem["loc"]
+        name = ".".join(str(part) for part in at)
         if problem["type"] == "extra_forbidden":
-            lines.append(f"  {name}: unknown{_suggest(name, sorted(model.model_fields))}")
+            lines.append(f"  {name}: unknown{_suggest(str(at[-1]), sorted(_model_at(model, at[:-1]).model_fields))}")
         else:
             lines.append(f"  {name}: {problem['msg'].lower()}, found {problem['input']!r}")
     return "\n".join(lines)
+
+
+def _model_at(model: type[Params], loc: tuple[int | str, ...]) -> type[Params]:
+    """Return the model of the inner section at ``loc``, or the last one found on the way."""
+    for part in loc:
+        field = model.model_fields.get(str(part))
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Params)), model)
+    return model

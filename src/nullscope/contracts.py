@@ -58,4 +58,4 @@ def check_schema(found: pa.Schema, expected: pa.Schema, where: object) -> None:
 
 
 def _columns(schema: pa.Schema) -> str:
-    return ", ".join(f"{field.name}:{field.type}" for field in schema)
+    return ", ".join(f"{field.name}:{field.type}{' or null' if field.nullable else ''}" for field in schema)

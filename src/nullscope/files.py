@@ -14,10 +14,13 @@ from typing import Any
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a partial path beside ``path``; on success rename it to ``path``, on an error remove it."""
+    """Yield a partial path beside ``path``; on success rename it to ``path``, on an error remove it.
+
+    What a killed process leaves behind has the same name at the next try, and so goes away.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
         os.replace(partial, path)
@@ -30,16 +33,18 @@ def replacing_directory(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside ``path``; on success it takes the place of ``path``, on an error it is removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    partial, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
     shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
     partial.mkdir()
     try:
         yield partial
         if path.exists():
-            shutil.rmtree(path)
+            os.replace(path, old)  # a kill inside rmtree would leave half of the old folder at its place
         os.replace(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
+CPU_THREADS = 2  # part of what a result on the CPU is
 
 
 def workers() -> int:
@@ -77,7 +78,11 @@ def barrier() -> None:
 
 
 def device() -> torch.device:
-    """Return the device of this rank. Raises `ValueError` if ``NULLSCOPE_DEVICE`` names one that is not there."""
+    """Return the device of this rank. Raises `ValueError` if ``NULLSCOPE_DEVICE`` names one that is not there.
+
+    On the CPU torch is set to `CPU_THREADS` threads, whatever the machine has: a sum that is split among another number of
+    threads is rounded otherwise, and a model would depend on the machine it was trained on.
+    """
     import torch
 
     name = os.environ.get("NULLSCOPE_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -89,6 +94,8 @@ def device() -> torch.device:
         raise ValueError(f"NULLSCOPE_DEVICE: expected `cpu`, `cuda` or `cuda:N`, found {name!r}") from None
     if chosen.type == "cuda" and (not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count()):
         raise ValueError(f"NULLSCOPE_DEVICE={name}: this machine has {torch.cuda.device_count()} CUDA devices")
+    if chosen.type == "cpu":
+        torch.set_num_threads(CPU_THREADS)
     return chosen
 
 

@@ -54,7 +54,7 @@ def save(directory: Path, detector: Detector, made: Made, clip: Path, history: I
 
 
 def load(directory: Path, device: torch.device) -> tuple[Detector, Made]:
-    """Return a trained detector, ready to score on ``device``. Raises `ValueError` if the folder is none, or of another format."""
+    """Return a trained detector, ready to score on ``device``. Raises `ValueError` if the folder is no such thing."""
     directory = Path(directory)
     try:
         facts = json.loads((directory / FACTS).read_text(encoding="utf-8"))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pyarrow as pa
@@ -42,7 +42,7 @@ def noise(seed: int) -> bytes:
     return save(photo(seed), "PNG")
 
 
-def build(root: Path, out: Path, workers: int = 1, **changes) -> dict:
+def build(root: Path, out: Path, workers: int = 1, progress: index.Progress = lambda done, total: None, **changes) -> dict:
     values = {"name": "small", "train": ["a"], "test": ["b"], "train_fraction": 0.5, "max_pixels": 10**6, **changes}
     return index.build_index(
         DatasetParams(root=str(root), **values),
@@ -50,6 +50,7 @@ def build(root: Path, out: Path, workers: int = 1, **changes) -> dict:
         index_path=out / "index.parquet",
         rejects_path=out / "rejects.csv",
         workers=workers,
+        progress=progress,
     )
 
 
@@ -188,11 +189,10 @@ def test_unreadable_and_giant_files_are_refused(tmp_path, two_by_two, monkeypatc
 
 
 class CountingPool:
-    """Stands in for the process pool: counts what is under way, and can break."""
+    """Stands in for the process pool and counts what is under way."""
 
-    def __init__(self, broken: bool = False) -> None:
+    def __init__(self) -> None:
         self.under_way = self.most = 0
-        self.broken = broken
 
     def __call__(self, *_, **__) -> CountingPool:
         return self
@@ -211,8 +211,6 @@ class CountingPool:
         class Lazy(Future):
             def result(self, timeout=None):
                 pool.under_way -= 1
-                if pool.broken:
-                    raise BrokenProcessPool
                 return function(*arguments)
 
         return Lazy()
@@ -229,9 +227,16 @@ def test_few_tasks_are_under_way_at_a_time(tmp_path, two_by_two, monkeypatch):
 
 
 def test_a_dead_worker_is_explained(tmp_path, two_by_two, monkeypatch):
-    monkeypatch.setattr(index, "ProcessPoolExecutor", CountingPool(broken=True))
-    with pytest.raises(DatasetError, match=r"a worker process died while reading a/0_real/x\.png to .*NULLSCOPE_WORKERS=1"):
-        build(write_files(tmp_path / "images", two_by_two), tmp_path, workers=2)
+    def kill(done: int, total: int) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    monkeypatch.setattr(index, "CHUNK", 1)
+    many = {f"a/0_real/{k}.png": two_by_two["a/0_real/x.png"] for k in range(60)}
+    root = write_files(tmp_path / "images", {**two_by_two, **many})
+    with pytest.raises(DatasetError, match=r"a worker process died at .* or up to 8 files behind it.*NULLSCOPE_WORKERS=1"):
+        build(root, tmp_path, workers=2, progress=kill)
+    assert not (tmp_path / "index.parquet").exists()
 
 
 def test_an_empty_table_has_the_columns_of_the_contract():

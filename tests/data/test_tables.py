@@ -148,6 +148,18 @@ def test_row_groups_are_full_whatever_the_batches(tmp_path: Path, size: int) -> 
     assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [1000, 1000, 500]
 
 
+@pytest.mark.parametrize(("make", "schema"), [(captions_table, CAPTIONS), (text_table, TEXT)])
+def test_the_split_does_not_show_in_the_pages_of_a_large_row_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[int], pa.Table], schema: pa.Schema
+) -> None:
+    """A megabyte fills a page: where the next one starts must not depend on the batches either."""
+    monkeypatch.setattr(tables, "ROW_GROUP", 65_536)
+    table = make(70_000)
+    write_table(tmp_path / "whole", table, schema)
+    write_batches(tmp_path / "batches", table.to_batches(max_chunksize=777), schema)
+    assert (tmp_path / "batches").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
 def test_views_into_larger_arrays_give_the_same_bytes(tmp_path: Path) -> None:
     """A slice with an offset is the same rows as a copy of them."""
     table = text_table(300)

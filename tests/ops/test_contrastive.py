@@ -164,7 +164,8 @@ def test_precision_holds_under_autocast() -> None:
     rng = np.random.default_rng(0)
     feature = torch.from_numpy(rng.normal(size=(32, 768)) * 0.1 + rng.normal(size=768)).float()  # as CLIP's: a large common part
     is_fake = torch.arange(32) % 2
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = supervised_contrastive_loss(feature, is_fake, temperature=0.07)
-    assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(loss_by_loops(feature.numpy(), is_fake.tolist(), 0.07), abs=1e-4)
+    for features in (feature, feature.bfloat16()):  # the second is what a tower returns there
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = supervised_contrastive_loss(features, is_fake, temperature=0.07)
+        assert loss.dtype == torch.float32
+        assert loss.item() == pytest.approx(loss_by_loops(features.float().numpy(), is_fake.tolist(), 0.07), abs=1e-4)

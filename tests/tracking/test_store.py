@@ -163,7 +163,7 @@ def test_a_word_that_switches_nothing(bare: Project, monkeypatch: pytest.MonkeyP
 
 def test_credentials_are_blotted_out() -> None:
     assert shown("https://me:p@ss/w@rd@host/path failed, https://a:b@c") == "https://***@host/path failed, https://***@c"
-    assert shown("sqlite:////home/me/mlflow.db") == "sqlite:////home/me/mlflow.db"
+    assert shown("sqlite:////srv/me/mlflow.db") == "sqlite:////srv/me/mlflow.db"
 
 
 def assert_clear(error: tracking.TrackingError) -> None:

@@ -50,11 +50,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     root = tmp_path_factory.mktemp("validity") / "world"
     params = WorldParams(
         seed=11,
-        train_reals=500,
-        train_fakes_per_generator=250,
+        train_reals=400,
+        train_fakes_per_generator=200,
         train_generators=TRAINING,
-        test_reals=400,
-        test_fakes_per_generator=100,
+        test_reals=300,
+        test_fakes_per_generator=80,
         test_generators=list(generators.GENERATORS),
         shortcut=0.0,
     )

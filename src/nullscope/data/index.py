@@ -73,17 +73,18 @@ def _verdicts(params: DatasetParams, workers: int) -> Iterator[tuple[Found | Ref
         for chunk in chunks:
             yield from zip(chunk, _examine(Path(params.root), params.max_pixels, chunk), strict=True)
         return
-    # A forked child inherits the locks of Arrow's threads but not the threads; a spawned one starts clean.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for chunk, future in _submit(pool, params, chunks, window=4 * workers):
-            try:
-                verdicts = future.result()
-            except BrokenProcessPool:
-                raise DatasetError(
-                    f"a worker process died while reading {chunk[0].source} to {chunk[-1].source} or a few files later, most "
-                    "likely out of memory; try fewer processes (NULLSCOPE_WORKERS=1) or a lower dataset.max_pixels"
-                ) from None
-            yield from zip(chunk, verdicts, strict=True)
+    last = "the first file"
+    try:
+        # A forked child inherits the locks of Arrow's threads but not the threads; a spawned one starts clean.
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            for chunk, future in _submit(pool, params, chunks, window=4 * workers):
+                yield from zip(chunk, future.result(), strict=True)
+                last = chunk[-1].source
+    except BrokenProcessPool:
+        raise DatasetError(
+            f"a worker process died at {last} or up to {4 * workers * CHUNK} files behind it, most likely out of memory; "
+            "try fewer processes (NULLSCOPE_WORKERS=1) or a lower dataset.max_pixels"
+        ) from None
 
 
 def _submit(

@@ -101,7 +101,7 @@ class HashCache:
 
     def _lookup(self, keys: Sequence[Key]) -> dict[Key, str]:
         rows = ((key, self.connection.execute(LOOKUP, key).fetchone()) for key in keys)
-        return {key: row[0][:SHA256_BYTES].hex() for key, row in rows if row and row[0] == _sealed(key, row[0][:SHA256_BYTES])}
+        return {key: row[0][:SHA256_BYTES].hex() for key, row in rows if row and _is_sealed(key, row[0])}
 
     def _remember(self, hashes: dict[Key, str]) -> None:
         with self.connection:
@@ -113,7 +113,6 @@ class HashCache:
             if self.connection is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.connection = sqlite3.connect(self.path, timeout=LOCK_WAIT_S)
-                self.connection.text_factory = bytes  # damage may turn a hash into text that is none
                 self.connection.execute(TABLE)
             return action()
         except OSError:
@@ -130,6 +129,10 @@ class HashCache:
 def _sealed(key: Key, digest: bytes) -> bytes:
     """Return the hash with a checksum behind it: SQLite does not notice a flipped bit, and it would become a wrong inventory."""
     return digest + zlib.crc32(repr((key, digest)).encode()).to_bytes(4, "big")
+
+
+def _is_sealed(key: Key, value: object) -> bool:
+    return isinstance(value, bytes) and value == _sealed(key, value[:SHA256_BYTES])
 
 
 def _hashes(paths: list[str], cache: HashCache, pool: ThreadPoolExecutor, counts: dict[str, int]) -> list[tuple[str, str]]:

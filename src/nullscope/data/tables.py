@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +17,9 @@ ROW_GROUP = 65_536  # rows; part of the format: another value is other bytes
 
 def write_table(path: Path, table: pa.Table, schema: pa.Schema) -> None:
     """Write ``table`` to ``path`` atomically. Raises `ContractError` unless its columns are those of ``schema``."""
-    write_batches(path, table.to_batches(max_chunksize=ROW_GROUP), schema.with_metadata(table.schema.metadata))
+    if table.schema.metadata:  # an empty one would be other bytes than none
+        schema = schema.with_metadata(table.schema.metadata)
+    write_batches(path, table.to_batches(max_chunksize=ROW_GROUP), schema)
 
 
 def write_batches(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
@@ -30,17 +33,36 @@ def write_batches(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Sche
     with replacing(path) as partial, pq.ParquetWriter(
         partial, schema, compression="zstd", use_dictionary=words, use_byte_stream_split=floats or False
     ) as writer:
-        for batch in batches:
-            check_schema(batch.schema, schema, path)
-            writer.write_batch(batch, row_group_size=ROW_GROUP)
-            rows += batch.num_rows
+        for group in _row_groups(batches, schema, path):
+            writer.write_table(group, row_group_size=ROW_GROUP)
+            rows += group.num_rows
     return rows
+
+
+def _row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> Iterator[pa.Table]:
+    """Yield the rows in tables of exactly `ROW_GROUP` (the last one: the rest), so that no incoming split shows in the bytes."""
+    waiting, rows = [], 0
+    for batch in batches:
+        check_schema(batch.schema, schema, path)
+        for field, column in zip(schema, batch.columns, strict=True):
+            if column.null_count and not field.nullable:
+                raise ContractError(f"{path}: column {field.name} holds {column.null_count} nulls; the contract allows none")
+        while rows + batch.num_rows >= ROW_GROUP:
+            waiting.append(batch.slice(0, ROW_GROUP - rows))
+            yield pa.Table.from_batches(waiting, schema).combine_chunks()
+            batch, waiting, rows = batch.slice(ROW_GROUP - rows), [], 0
+        waiting.append(batch)
+        rows += batch.num_rows
+    if rows:
+        yield pa.Table.from_batches(waiting, schema).combine_chunks()
 
 
 def read_table(path: Path, schema: pa.Schema, *, columns: list[str] | None = None) -> pa.Table:
     """Read ``path``, whole or some ``columns``. Raises `ContractError` if it is missing or not of ``schema``."""
     with _open(path) as file:
         check_schema(file.schema_arrow, schema, path)
+        if unknown := set(columns or ()) - set(schema.names):
+            raise ContractError(f"{path}: no column {', '.join(sorted(unknown))}; known: {', '.join(schema.names)}")
         return file.read(columns=columns)
 
 
@@ -57,10 +79,12 @@ def read_schema(path: Path) -> pa.Schema:
         return file.schema_arrow
 
 
-def _open(path: Path) -> pq.ParquetFile:
+@contextmanager
+def _open(path: Path) -> Iterator[pq.ParquetFile]:
     try:
-        return pq.ParquetFile(path)
+        with pq.ParquetFile(path) as file:
+            yield file
     except FileNotFoundError:
         raise ContractError(f"{path} does not exist; run `dvc repro` to make it") from None
-    except pa.ArrowInvalid as error:
-        raise ContractError(f"{path} is not a Parquet file ({error}); delete it and run `dvc repro`") from None
+    except (pa.ArrowException, OSError) as error:
+        raise ContractError(f"{path} is damaged or not a Parquet file ({error}); delete it and run `dvc repro`") from None

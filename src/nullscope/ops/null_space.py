@@ -70,7 +70,8 @@ def basis_of_gram(gram_DD: Tensor, *, rank: int | None = None, energy: float | N
     else:
         kept = spanned if rank is None else rank
     if kept > spanned:
-        raise ValueError(f"null space of rank {kept}: the captions span only {spanned} directions; choose rank <= {spanned}")
+        most = min(spanned, width - 1)
+        raise ValueError(f"null space of rank {kept}: the captions span only {spanned} directions; choose rank <= {most}")
     if kept >= width:
         raise ValueError(
             f"the null space is empty: the captions span all {width} dimensions of the embedding, so removing them removes "
@@ -84,16 +85,21 @@ def batch_basis(text_ND: Tensor) -> Tensor:
 
     NS-Net's equations 5 to 9 taken literally. Raises `ValueError` if the captions span the whole space.
     """
-    _, values, rows = torch.linalg.svd(text_ND, full_matrices=False)
+    if not len(text_ND):
+        raise ValueError("no captions in the batch: the null space of nothing is everything")
+    # In float64: float32 leaves repeated captions (BLIP makes many) singular values of up to 1e-6 of the largest instead of zero.
+    _, values, rows = torch.linalg.svd(text_ND.double(), full_matrices=False)
     kept = int((values > RELATIVE_TOLERANCE * values[0]).sum())
     if kept >= text_ND.shape[1]:
         raise ValueError(f"the null space is empty: {len(text_ND)} captions span all {text_ND.shape[1]} dimensions; use fewer")
-    return rows[:kept].T
+    return rows[:kept].T.to(text_ND.dtype)
 
 
 def remove(image_BD: Tensor, basis_DK: Tensor) -> Tensor:
     """Project features off a basis: ``u - (u B) B^T``, (B, D) -> (B, D). ``basis_DK`` (D, k) has orthonormal columns."""
-    return image_BD - (image_BD @ basis_DK) @ basis_DK.T
+    with torch.autocast(image_BD.device.type, enabled=False):  # bfloat16 products would leave 0.4 % of the captions
+        image_BD = image_BD.to(torch.promote_types(image_BD.dtype, basis_DK.dtype))
+        return image_BD - (image_BD @ basis_DK) @ basis_DK.T
 
 
 def remove_own(image_BD: Tensor, text_BD: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from nullscope.config import Params
 
 EPSILON = 1e-12
 LUMA = (0.299, 0.587, 0.114)
+CHUNK_PX = 65_536  # pixels whose spectra are computed at once: they stay in the cache
 CLOSE_BITS = 2e-5  # float32 entropies were seen 7e-7 from the float64 ones; two of them ten times as far apart are safe
 
 
@@ -51,10 +52,11 @@ def cut(image_HWC: NDArray[np.uint8], patch_px: int) -> NDArray[np.uint8]:
     """
     rows, columns = image_HWC.shape[0] // patch_px, image_HWC.shape[1] // patch_px
     if not rows or not columns:
-        raise ValueError(f"image of {image_HWC.shape[1]}x{image_HWC.shape[0]} px: a side is shorter than a patch of {patch_px} px")
+        height, width = image_HWC.shape[:2]
+        raise ValueError(f"{width}x{height} px: a side is shorter than a patch of {patch_px} px")
     whole = image_HWC[: rows * patch_px, : columns * patch_px]
     cells = whole.reshape(rows, patch_px, columns, patch_px, 3).swapaxes(1, 2)
-    return cells.reshape(-1, patch_px, patch_px, 3)
+    return cells.copy().reshape(-1, patch_px, patch_px, 3)  # a reshape alone is a view where the image is one patch wide
 
 
 def spectral_entropy(patches_NPPC: NDArray[np.uint8], dtype: type = np.float64) -> NDArray[np.floating]:
@@ -64,13 +66,17 @@ def spectral_entropy(patches_NPPC: NDArray[np.uint8], dtype: type = np.float64) 
     between the first and the last twice.
     """
     count, side = patches_NPPC.shape[:2]
-    # A BLAS product of (N p p, 3) with the weights: a third of the time of torch's own matrix-vector product here.
-    luma = np.dot(patches_NPPC.reshape(-1, 3).astype(dtype), np.array(LUMA, dtype) / 255)
-    spectrum = torch.fft.rfft2(torch.from_numpy(luma).reshape(count, side, side))
-    power = (spectrum.real.square() + spectrum.imag.square()).flatten(1)  # (N, p * (p // 2 + 1))
-    weight = _mirror_weight(side).to(power).repeat(side)
-    power /= (power @ weight + EPSILON)[:, None]
-    return -(power.mul_(torch.log2(power + EPSILON)) @ weight).numpy()
+    entropy_N, step = np.empty(count, dtype), max(1, CHUNK_PX // side**2)
+    luma_weight = np.array(LUMA, dtype) / 255
+    weight = _mirror_weight(side).to(torch.from_numpy(luma_weight)).repeat(side)
+    for start in range(0, count, step):
+        # A BLAS product of (N p p, 3) with the weights: a third of the time of torch's own matrix-vector product here.
+        luma = np.dot(patches_NPPC[start : start + step].reshape(-1, 3).astype(dtype), luma_weight)
+        squares = torch.view_as_real(torch.fft.rfft2(torch.from_numpy(luma).reshape(-1, side, side))).square_()
+        power = (squares[..., 0] + squares[..., 1]).flatten(1)  # (n, p * (p // 2 + 1))
+        power /= (power @ weight + EPSILON)[:, None]
+        entropy_N[start : start + step] = -(power.mul_(torch.log2(power + EPSILON)) @ weight).numpy()
+    return entropy_N
 
 
 def rank(patches_NPPC: NDArray[np.uint8], cells: int) -> NDArray[np.int64]:
@@ -84,13 +90,23 @@ def rank(patches_NPPC: NDArray[np.uint8], cells: int) -> NDArray[np.int64]:
     """
     entropy_N = spectral_entropy(patches_NPPC, np.float32).astype(np.float64)
     order = np.argsort(entropy_N, kind="stable")
-    run_N = np.concatenate([[0], np.cumsum(np.diff(entropy_N[order]) >= CLOSE_BITS)])  # neighbours too close share a run
-    decides_N = np.isin(run_N, run_N[_selected(len(order), cells)]) & (np.bincount(run_N) > 1)[run_N]
-    unsure = order[decides_N]
+    unsure = order[_unsure(entropy_N[order], cells)]
     if len(unsure):
         entropy_N[unsure] = np.round(spectral_entropy(patches_NPPC[unsure]), 9)
         order = np.argsort(entropy_N, kind="stable")
     return order[_selected(len(order), cells)]
+
+
+def _unsure(sorted_N: NDArray[np.float64], cells: int) -> NDArray[np.bool_]:
+    """Say which places of a ranking may belong to the selection and lie too close to a neighbour to be sure of their order."""
+    near = np.diff(sorted_N) < CLOSE_BITS
+    unsure = np.append(near, False) | np.append(False, near)
+    if len(sorted_N) > cells:
+        possible = sorted_N >= sorted_N[cells // 2 - cells] - CLOSE_BITS
+        if cells > 1:
+            possible |= sorted_N <= sorted_N[cells // 2 - 1] + CLOSE_BITS
+        unsure &= possible
+    return unsure
 
 
 def _selected(count: int, cells: int) -> NDArray[np.int64]:

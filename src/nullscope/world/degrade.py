@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 RESAMPLING = ("none", "nearest", "bilinear", "bicubic", "lanczos")
+KEEP_RESOLUTION_SHARE = 0.4  # of the pictures are not resampled: the commonest kind, hence what a blind guess gets
 AMOUNTS = ("resampling factor", "blur", "noise", "compression")  # the columns of `Degradation.amounts`
 
 _FILTERS = {
@@ -48,7 +49,7 @@ class Degradation:
 
 def draw(rng: np.random.Generator) -> Degradation:
     """Return a degradation with independent parts; two in five pictures keep their resolution."""
-    resampling = "none" if rng.random() < 0.4 else str(rng.choice(RESAMPLING[1:]))
+    resampling = "none" if rng.random() < KEEP_RESOLUTION_SHARE else str(rng.choice(RESAMPLING[1:]))
     factor = 1.0 if resampling == "none" else float(rng.choice(_FACTORS))
     blur, noise, quality = (rng.choice(values) for values in (_BLUR_SIGMA_PX, _NOISE_SIGMA, _JPEG_QUALITY))
     return Degradation(resampling, factor, float(blur), float(noise), int(quality))

@@ -72,7 +72,7 @@ def quantised(image: Image) -> Image:
     mean = patches.mean(axis=-1, keepdims=True)
     codes = np.round((patches - mean) @ _CODEBOOK.T / _CODE_STEP) * _CODE_STEP
     decoded = _unpatch(mean + codes @ _CODEBOOK, 4)
-    return _convolve(decoded.repeat(2, axis=0).repeat(2, axis=1), _SMOOTH)
+    return _convolve(decoded.repeat(2, axis=0).repeat(2, axis=1), _SOFTEN)
 
 
 def denoiser(image: Image) -> Image:
@@ -163,6 +163,7 @@ def _codebook(side: int, size: int) -> NDArray[np.float32]:
 
 _TENT = np.outer([0.25, 0.5, 0.25], [0.25, 0.5, 0.25]).astype(np.float32)
 _SMOOTH = np.array([[0.02, 0.06, 0.02], [0.06, 0.68, 0.06], [0.02, 0.06, 0.02]], np.float32)
+_SOFTEN = np.array([[0.04, 0.08, 0.04], [0.08, 0.52, 0.08], [0.04, 0.08, 0.04]], np.float32)
 _SHARPEN = np.array([[-0.08, -0.16, -0.08], [-0.16, 1.96, -0.16], [-0.08, -0.16, -0.08]], np.float32)
 _UNEVEN = _uneven_kernel(0.006)
 _LINEAR = np.array([0, 0.25, 0.75, 0, 0], np.float32)

@@ -24,7 +24,7 @@ from nullscope.world import pretrain_pictures as pictures_
 
 FIGURES = Path("docs/encoders")
 CLIP_PICTURES, CLIP_EPOCHS = 12_000, 8
-BLIP_PICTURES, BLIP_EPOCHS = 20_000, 16
+BLIP_PICTURES = 20_000
 HELD_OUT_PICTURES = 1_000
 
 
@@ -56,7 +56,7 @@ def train_blip(path: Path) -> dict[str, Any]:
     """Train the BLIP, save it to ``path`` after every epoch; return what it lost, and can do, by epoch."""
     pictures, held_out = _begin(BLIP_PICTURES)
     started, epochs = time.monotonic(), []
-    for model, loss in pretrain_blip.train(pictures, epochs=BLIP_EPOCHS, seed=pictures_.SEED):
+    for model, loss in pretrain_blip.train(pictures, seed=pictures_.SEED):
         epoch = {"loss": loss, "seconds": round(time.monotonic() - started)}
         epoch |= {"exactness": measure.exactness(pretrain_blip.captions(model, held_out.small), held_out.captions)}
         epochs.append(epoch)

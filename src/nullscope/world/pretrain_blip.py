@@ -17,7 +17,7 @@ from nullscope.world.pretrain_pictures import Pictures
 from nullscope.world.vocabulary import BEGIN, CONTEXT_LENGTH, END, PAD, TOKENS, tokenizer
 
 BATCH = 64
-LEARNING_RATE = 1.5e-3
+CYCLES = ((16, 1.5e-3), (7, 1e-3))  # epochs and peak learning rate: shapes of small objects need the second cycle
 WEIGHT_DECAY = 0.02
 _IDS = {
     "bos_token_id": TOKENS.index(BEGIN),
@@ -30,16 +30,24 @@ VISION = _SIZE | {"num_hidden_layers": 4, "image_size": pictures_.BLIP_PX, "patc
 TEXT = _SIZE | _IDS | {"num_hidden_layers": 2, "vocab_size": len(TOKENS), "max_position_embeddings": CONTEXT_LENGTH}
 
 
-def train(pictures: Pictures, *, epochs: int, seed: int) -> Iterator[tuple[BlipForConditionalGeneration, float]]:
+def train(pictures: Pictures, *, seed: int) -> Iterator[tuple[BlipForConditionalGeneration, float]]:
     """Train on ``pictures`` as the camera left them; after every epoch yield the model and the mean loss."""
     torch.manual_seed(seed)
     rng = np.random.default_rng([seed, 2])
     config = BlipConfig(vision_config=VISION, text_config=TEXT, projection_dim=96, image_text_hidden_size=96)
     model = BlipForConditionalGeneration(config)
+    for epochs, learning_rate in CYCLES:
+        yield from _cycle(model, pictures, rng, epochs=epochs, learning_rate=learning_rate)
+
+
+def _cycle(
+    model: BlipForConditionalGeneration, pictures: Pictures, rng: np.random.Generator, *, epochs: int, learning_rate: float
+) -> Iterator[tuple[BlipForConditionalGeneration, float]]:
+    """A learning rate that rises and falls once, with a fresh optimiser."""
     tokens = tokenizer()(pictures.captions, padding="max_length", return_tensors="pt")["input_ids"]
     steps = len(tokens) // BATCH
-    optimiser = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=epochs * steps)
+    optimiser = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=epochs * steps)
     for _ in range(epochs):
         model.train()
         total = 0.0

@@ -10,7 +10,7 @@ from nullscope.data.loading import SHARDS_PER_BLOCK, epoch_order, read_whole, tr
 from nullscope.data.shards import list_shards
 from nullscope.data.views import PatchMosaic
 
-VIEW = PatchMosaic(PATCHES.cells)
+VIEW = PatchMosaic(PATCHES.cells, 0.5)
 
 
 def batches(small, *, size=6, epoch=0, skip=0, workers=0, seed=0):

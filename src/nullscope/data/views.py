@@ -31,13 +31,14 @@ class PatchMosaic:
     """
 
     cells: int  # patches of a mosaic
+    flip: float  # probability of mirroring a training mosaic
     kind: ClassVar[str] = "patches"
 
     def __call__(self, image_HWC: NDArray[np.uint8], rng: np.random.Generator, *, training: bool) -> dict[str, NDArray]:
         """Return ``image`` (3, M, M) uint8, ``order`` (cells,) int64 and ``flip`` () bool."""
         image = np.ascontiguousarray(image_HWC.transpose(2, 0, 1))
         order = rng.permutation(self.cells)
-        return {"image": image, "order": order, "flip": np.array(training and rng.random() < 0.5)}
+        return {"image": image, "order": order, "flip": np.array(training and rng.random() < self.flip)}
 
 
 def image_rng(image_id: str, *draw: object) -> np.random.Generator:

@@ -12,6 +12,7 @@ B images, D embedding width.
 
 from __future__ import annotations
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from nullscope.data.loading import Batch
@@ -26,6 +27,7 @@ class Config(base.DetectorParams):
 
     lora: LoraParams
     statistics: Statistics
+    flip: float = Field(ge=0, le=1)  # probability of mirroring a training mosaic; 0.5 in the code of DGS-Net
 
 
 class Detector(base.Detector):
@@ -33,7 +35,7 @@ class Detector(base.Detector):
 
     def __init__(self, params: Config, context: base.Context) -> None:
         super().__init__(params)
-        self.view = PatchMosaic(context.patches.cells)
+        self.view = PatchMosaic(context.patches.cells, params.flip)
         self.clip = LoraClip(context.clip, params.lora, params.statistics, context.patches)
         self.head = nn.Linear(self.clip.width, 1)
 

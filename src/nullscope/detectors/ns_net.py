@@ -44,6 +44,7 @@ class Config(base.DetectorParams):
 
     lora: LoraParams
     statistics: Statistics
+    flip: float = Field(ge=0, le=1)  # probability of mirroring a training mosaic; 0.5 in the code of DGS-Net
     null_space: NullSpaceParams
     bce_weight: float = Field(ge=0, le=1)  # lambda of eq. 12; 1 leaves the contrastive loss out
     temperature: PositiveFloat  # tau of eq. 11
@@ -56,7 +57,7 @@ class Detector(base.Detector):
 
     def __init__(self, params: Config, context: base.Context) -> None:
         super().__init__(params)
-        self.view = PatchMosaic(context.patches.cells)
+        self.view = PatchMosaic(context.patches.cells, params.flip)
         self.clip = LoraClip(context.clip, params.lora, params.statistics, context.patches)
         self.head = nn.Linear(self.clip.width, 1)
         self.register_buffer("basis_DK", torch.zeros(self.clip.width, 0))  # `prepare` fills it for the scope `global`

@@ -1,5 +1,6 @@
 """train@<detector>-<seed>: shards, text, clip -> models/<detector>-<seed>.   usage: train.py <detector> <seed>"""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def main() -> None:
         max_pixels = load_params("dataset", DatasetParams).max_pixels
         save(out, detector, Made(name, seed, params, patches, max_pixels), CLIP, [step.row() for step in training.history])
         run.finish(out)
+    shutil.rmtree(folder, ignore_errors=True)  # the checkpoint
     print(f"train: {name}, seed {seed}, {len(training.history)} steps -> {out}")
 
 

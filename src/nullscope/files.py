@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -16,11 +17,12 @@ from typing import Any
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a partial path beside ``path``; on success rename it to ``path``, on an error remove it.
 
-    What a killed process leaves behind has the same name at the next try, and so goes away.
+    Two processes that write the same file do not meet; what a killed one left behind goes away at the next try.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    _sweep(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
         os.replace(partial, path)
@@ -45,6 +47,24 @@ def replacing_directory(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed writers of ``path`` left beside it, where DVC would take it for a part of the folder."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        owner = leftover.name.split(".")[-2]
+        if owner.isdigit() and not _alive(int(owner)):
+            leftover.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # asks, and sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True
 
 
 def write_json(path: Path, value: Any) -> None:

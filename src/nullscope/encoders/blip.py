@@ -35,14 +35,16 @@ class Captioner:
         model = BlipForConditionalGeneration.from_pretrained(directory, local_files_only=True, use_safetensors=True)
         self.model = model.requires_grad_(False).eval().to(device)
         self.tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        self.directory, self.params, self.device = directory, params, device
+        self.directory, self.device = directory, device
+        # An image unlike those it was trained on may never end its caption; a small BLIP has few positions for it.
+        self.new_tokens = min(params.max_new_tokens, model.config.text_config.max_position_embeddings - 1)
 
     def caption(self, pixels_BCHW: Tensor) -> list[str]:
         """Return one caption per image of `PixelReader`, (B, 3, S, S) float32. Raises `ValueError` on an empty caption."""
         with torch.inference_mode():
             tokens = self.model.generate(
                 pixel_values=pixels_BCHW.to(self.device),
-                max_new_tokens=self.params.max_new_tokens,
+                max_new_tokens=self.new_tokens,
                 do_sample=False,
                 num_beams=1,
             )

@@ -75,7 +75,7 @@ def our_step(detector: Detector, batch: Batch, device: torch.device, bf16: bool)
             losses = detector.losses(batch.to(device))
         detector.backward(losses)
         optimizer.step()
-        float(sum(losses.values()))
+        sum(losses.values()).item()
 
     return step
 
@@ -141,7 +141,7 @@ def measure(size: str, name: str, count: int, rounds: int, device: torch.device)
         detector = detectors.build(name, params, Context(clip=clip, patches=patches), seed=0)
         encode = load_text_encoder(clip, device)
     batch = random_batch(size, count, detector.clip.width)
-    detector.prepare(iter([batch.text_BD]))
+    detector.prepare(iter([torch.randn(64, detector.clip.width)]))
     detector.to(device).train()
     ours = our_step(detector, batch, device, bf16)
     with FlopCounterMode(display=False) as counter:
@@ -167,7 +167,7 @@ def main() -> None:
     device = ranks.device()
     sizes = [options.encoders] if options.encoders else ["embedded"] + ["vit_l_14"] * (device.type == "cuda")
     rows = [measure(size, name, options.batch, options.rounds, device) for size in sizes for name in ("clip_lora", "ns_net")]
-    publish("training_step", rows, rounds=options.rounds, device=device.type, threads=torch.get_num_threads())
+    publish("-".join(filter(None, ["training_step", options.encoders])), rows, rounds=options.rounds, device=device.type, threads=torch.get_num_threads())
 
 
 if __name__ == "__main__":

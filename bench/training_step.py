@@ -167,7 +167,8 @@ def main() -> None:
     device = ranks.device()
     sizes = [options.encoders] if options.encoders else ["embedded"] + ["vit_l_14"] * (device.type == "cuda")
     rows = [measure(size, name, options.batch, options.rounds, device) for size in sizes for name in ("clip_lora", "ns_net")]
-    publish("-".join(filter(None, ["training_step", options.encoders])), rows, rounds=options.rounds, device=device.type, threads=torch.get_num_threads())
+    name = f"training_step-{options.encoders}" if options.encoders else "training_step"
+    publish(name, rows, rounds=options.rounds, device=device.type, threads=torch.get_num_threads())
 
 
 if __name__ == "__main__":

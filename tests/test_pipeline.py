@@ -136,7 +136,7 @@ def test_another_machine_pulls_and_computes_nothing(project, tmp_path):
 def test_the_trained_detector_judges_files(project):
     images = sorted(map(str, (project / "data/world/test").rglob("*.jpg")))[:3]
     printed = run(project, "nullscope", "predict", *images, "--model", "models/ns_net-0", "--json")
-    records = [json.loads(line) for line in re.split(r"[\r\n]", printed) if line.startswith("{")]
+    records = [json.loads(found) for found in re.findall(r'\{"source".*?\}', printed)]  # the progress bar stands between them
     assert [record["source"] for record in records] == images
 
 
@@ -179,7 +179,8 @@ def test_a_folder_of_bad_images_goes_through_or_is_listed(project, tmp_path):
     with open(clone / "data/rejects.csv", newline="", encoding="utf-8") as file:
         rejects = list(csv.DictReader(file))
     assert all(row["reason"] for row in rejects)
-    assert {Path(row["source"]).name for row in rejects} >= {*bad_files(), "loop"}
+    expected = {*bad_files(), "loop"} - {"strip.png"}  # 31 px hold a patch of 16 px
+    assert {Path(row["source"]).name for row in rejects} >= expected
     assert sum("UTF-8" in row["reason"] for row in rejects) == 1
     assert set(summary(clone)) == {"clip_lora-0", "ns_net-0"}
     assert stages_run(run(clone, "dvc", "repro", NULLSCOPE_TRACKING="off")) == ["inventory@folder"]

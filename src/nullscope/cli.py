@@ -58,7 +58,7 @@ def predict(images: tuple[str, ...], model: Path, style: str | None) -> None:
     files = [item for item in found if isinstance(item, str)]
     try:
         scored = prediction.predict(model, files, ranks.device(), ranks.workers())
-        verdicts = _progress((next(scored) if isinstance(item, str) else item for item in found), len(found))
+        verdicts = _progress((next(scored) if isinstance(item, str) else item for item in found), len(found), style)
         refused = {"json": _print_json, "csv": _print_csv, None: _print_table}[style](verdicts)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
@@ -116,10 +116,12 @@ def _sources(images: tuple[str, ...]) -> Iterator[str]:
             yield image
 
 
-def _progress(verdicts: Iterable[Verdict], total: int) -> Iterable[Verdict]:
+def _progress(verdicts: Iterable[Verdict], total: int, style: str | None) -> Iterable[Verdict]:
     from tqdm import tqdm
 
-    return tqdm(verdicts, total=total, unit="image", desc="predict", delay=2, leave=False)
+    # Lines that are printed as they come and a bar would write over each other on a terminal.
+    both_on_screen = style is not None and sys.stdout.isatty()
+    return tqdm(verdicts, total=total, unit="image", desc="predict", delay=2, leave=False, disable=both_on_screen)
 
 
 def _print_json(verdicts: Iterable[Verdict]) -> int:

@@ -98,12 +98,6 @@ def restore(detector: Detector, weights: dict[str, Tensor]) -> None:
             setattr(detector.get_submodule(owner), attribute, tensor.to(current[name].device))
 
 
-def read_history(directory: Path) -> list[dict[str, str]]:
-    """Return the rows of a detector's ``history.csv``."""
-    with open(directory / HISTORY, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def _write_history(path: Path, rows: list[dict[str, Any]]) -> None:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with open(path, "w", newline="", encoding="utf-8") as file:

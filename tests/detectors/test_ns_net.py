@@ -52,7 +52,7 @@ def test_sample_removes_each_images_own_caption_alone(small):
 @pytest.mark.parametrize("scope", ["none", "batch", "sample"])
 def test_without_captions_nothing_is_removed_in_testing(small, scope):
     """So that a score depends on its image alone; the page says so."""
-    detector, batch = build(small, scope=scope)
+    detector, _ = build(small, scope=scope)
     feature_BD = torch.randn(4, detector.clip.width)
     assert torch.equal(detector.project(feature_BD, None), feature_BD)
 

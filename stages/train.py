@@ -15,10 +15,11 @@ from nullscope.data.text import TextTable
 from nullscope.detectors.base import Context
 from nullscope.encoders.clip import WEIGHTS_FILE
 from nullscope.ops.patches import PatchParams
-from nullscope.saved import Made, save
+from nullscope.saved import Frozen, Made, save
 from nullscope.training import Data, Training
 
-SHARDS, TEXT, CLIP = Path("data/shards"), Path("data/text/train.parquet"), Path("data/encoders/clip")
+SHARDS, TEXT = Path("data/shards"), Path("data/text/train.parquet")
+CLIP, BLIP = Path("data/encoders/clip"), Path("data/encoders/blip")
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
     params, patches = section_of(read_params(), f"detectors.{name}"), load_params("patches", PatchParams)
     detector = detectors.build(name, params, Context(clip=CLIP, patches=patches), seed=seed)
     shards = SHARDS / detector.view.kind / "train"
-    text = TextTable(TEXT) if detector.needs_captions else None
+    text = TextTable.read(TEXT) if detector.needs_captions else None
     data = Data(list_shards(shards), text, ranks.workers())
     folder = scratch("train", name, seed, params, shards / MANIFEST, TEXT, CLIP / WEIGHTS_FILE)
     training = Training(detector, data, seed=seed, device=ranks.device(), scratch=folder)
@@ -37,8 +38,8 @@ def main() -> None:
             run.log(step.step, {"loss": sum(step.losses.values()), **step.losses})
             bar.set_postfix({term: f"{value:.3f}" for term, value in step.losses.items()})
         out = Path("models") / f"{name}-{seed}"
-        max_pixels = load_params("dataset", DatasetParams).max_pixels
-        save(out, detector, Made(name, seed, params, patches, max_pixels), CLIP, [step.row() for step in training.history])
+        made = Made(name, seed, params, patches, load_params("dataset", DatasetParams).max_pixels, read_params()["caption"])
+        save(out, detector, made, Frozen(CLIP, BLIP), [step.row() for step in training.history])
         run.finish(out)
     shutil.rmtree(folder, ignore_errors=True)  # the checkpoint
     print(f"train: {name}, seed {seed}, {len(training.history)} steps -> {out}")

@@ -10,6 +10,7 @@ import open_clip
 import pyarrow as pa
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import save_file
@@ -82,7 +83,8 @@ def write_texts(path: Path, ids: list[str], width: int) -> Path:
 
 def conf_of(name: str) -> dict:
     """The committed parameters of a detector."""
-    return OmegaConf.to_container(OmegaConf.load(ROOT / f"conf/detectors/{name}.yaml"))
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        return OmegaConf.to_container(compose("config", overrides=[f"detectors=[{name}]"]).detectors[name])
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Small:
         return list_shards(self.folder / view)
 
     def data(self, detector, workers: int = 0) -> Data:
-        text = TextTable(self.folder / "text.parquet") if detector.needs_captions else None
+        text = TextTable.read(self.folder / "text.parquet") if detector.needs_captions else None
         return Data(self.shards(detector.view.kind), text, workers)
 
 

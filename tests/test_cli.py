@@ -18,8 +18,8 @@ from nullscope.scoring import logits
 def model(small, tmp_path_factory):
     detector = detectors.build("clip_lora", conf_of("clip_lora"), small.context, seed=0)
     out = tmp_path_factory.mktemp("models") / "clip_lora-0"
-    made = saved.Made("clip_lora", 0, conf_of("clip_lora"), small.context.patches, 10**6)
-    saved.save(out, detector, made, small.context.clip, [])
+    made = saved.Made("clip_lora", 0, conf_of("clip_lora"), small.context.patches, 10**6, {})
+    saved.save(out, detector, made, saved.Frozen(small.context.clip, small.context.clip), [])
     return out
 
 

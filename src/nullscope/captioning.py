@@ -1,19 +1,26 @@
-"""Captions of images: decoding and resizing in the loader's processes, BLIP on the device."""
+"""Captions of images: decoding and resizing in the loader's processes, BLIP on the device.
+
+`captions` writes those of a data set, a `Writer` those of the images that a detector with captions at inference is to judge.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from nullscope.config import validate
 from nullscope.contracts import CAPTIONS
 from nullscope.data.images import decode
 from nullscope.data.shards import Item, read_item
+from nullscope.data.text import TextTable
 from nullscope.encoders.blip import Captioner, CaptionParams, PixelReader
+from nullscope.encoders.clip import load_text_encoder
 
 
 def captions(
@@ -30,6 +37,24 @@ def captions(
         while len(found) < len(chunk):
             found += captioner.caption(next(pixels))
         yield pa.table([[item.image_id for item in chunk], found], schema=CAPTIONS)
+
+
+class Writer:
+    """A frozen BLIP and text tower: captions of single images, and their features."""
+
+    def __init__(self, blip: Path, clip: Path, params: dict[str, Any], given: Mapping[str, str], device: torch.device) -> None:
+        """``params``: of the section ``caption``; ``given``: captions by the name of the image, taken as they are."""
+        self.reader, self.given = PixelReader(blip), given
+        self.captioner = Captioner(blip, validate("caption", params, CaptionParams), device)
+        self.encode = load_text_encoder(clip, device)
+
+    def features(self, pixels: Mapping[str, Tensor]) -> TextTable:
+        """Return the features of the captions of the images that ``pixels`` names, as `PixelReader` sees them: (3, S, S) each."""
+        known = {name: self.given[name] for name in pixels if name in self.given}
+        left = [name for name in pixels if name not in known]
+        if left:
+            known |= zip(left, self.captioner.caption(torch.stack([pixels[name] for name in left])), strict=True)
+        return TextTable(list(known), self.encode(list(known.values())), "captions")
 
 
 class _Pixels(Dataset):

@@ -32,9 +32,14 @@ def main() -> None:
 @main.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--model", required=True, type=FOLDER, help="Folder of a trained detector, such as models/ns_net-0.")
+@click.option(
+    "--captions",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CSV with the columns source and caption, for a detector that needs captions; it writes those that are missing.",
+)
 @click.option("--json", "style", flag_value="json", help="One JSON object a line: source, logit, score, fake (or refused).")
 @click.option("--csv", "style", flag_value="csv", help="Comma-separated: source, logit, score, fake, refused.")
-def predict(images: tuple[str, ...], model: Path, style: str | None) -> None:
+def predict(images: tuple[str, ...], model: Path, captions: Path | None, style: str | None) -> None:
     """Score images: how generated does each of them look?
 
     IMAGE is a file, a folder (all files below it), or - for a list of them on standard input, one a line.
@@ -57,7 +62,8 @@ def predict(images: tuple[str, ...], model: Path, style: str | None) -> None:
     found = list(prediction.expand(_sources(images)))
     files = [item for item in found if isinstance(item, str)]
     try:
-        scored = prediction.predict(model, files, ranks.device(), ranks.workers())
+        given = _read_captions(captions) if captions else None
+        scored = prediction.predict(model, files, ranks.device(), ranks.workers(), given)
         verdicts = _progress((next(scored) if isinstance(item, str) else item for item in found), len(found), style)
         refused = {"json": _print_json, "csv": _print_csv, None: _print_table}[style](verdicts)
     except ValueError as error:
@@ -106,6 +112,18 @@ def export(model: Path, out: Path) -> None:
     with replacing(out) as partial:
         save_file(detached(fused_state_dict(detector.clip.tower)), partial)
     click.echo(f"{out}: image tower of {model}, adapters merged")
+
+
+def _read_captions(path: Path) -> dict[str, str]:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        if not {"source", "caption"} <= set(reader.fieldnames or []):
+            raise ValueError(f"{path}: expected the columns source and caption, found {', '.join(reader.fieldnames or ['none'])}")
+        rows = [(row["source"], (row["caption"] or "").strip()) for row in reader]
+    empty = [source for source, caption in rows if not caption]
+    if empty:
+        raise ValueError(f"{path}: the caption of {empty[0]} is empty; leave the line out, and one is written")
+    return dict(rows)
 
 
 def _sources(images: tuple[str, ...]) -> Iterator[str]:

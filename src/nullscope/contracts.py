@@ -44,6 +44,12 @@ def text_schema(width: int) -> pa.Schema:
     return pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("text", feature, nullable=False)])
 
 
+def feature_schema(width: int) -> pa.Schema:
+    """Return the schema of ``data/features/<run>.parquet``: what a classifier sees of some test images."""
+    feature = pa.list_(pa.float32(), width)
+    return pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("feature", feature, nullable=False)])
+
+
 class ContractError(ValueError):
     """A file between two stages is not what the contract says."""
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from nullscope.contracts import REAL
@@ -17,7 +19,7 @@ from nullscope.data.images import ImageError, decode, image_id
 from nullscope.data.loading import Rows
 from nullscope.data.views import View, image_rng
 from nullscope.ops.patches import PatchParams, select
-from nullscope.saved import load
+from nullscope.saved import BLIP, CLIP, load
 from nullscope.scoring import BATCH_SIZE, logits
 
 FEW = 32  # images below which starting other processes costs more than it saves
@@ -64,51 +66,76 @@ def expand(sources: Iterable[str]) -> Iterator[str | Verdict]:
             yield Verdict(source, refused="the folder holds no files")
 
 
-def predict(model: Path, sources: list[str], device: torch.device, workers: int) -> Iterator[Verdict]:
+def predict(
+    model: Path, sources: list[str], device: torch.device, workers: int, captions: Mapping[str, str] | None = None
+) -> Iterator[Verdict]:
     """Yield a verdict for every file of ``sources``, in order. Raises `ValueError` if ``model`` is not a trained detector.
 
     An image scores as it does in the pipeline: the same decoder, the same patches, an order of patches drawn from the image's
-    bytes; so it scores the same alone, in a folder and under another name.
+    bytes; so it scores the same alone, in a folder and under another name. A detector that needs captions at inference writes
+    them itself, with the BLIP of its run, but for the sources that ``captions`` has one for.
     """
     detector, made = load(model, device)
-    read = _Read(sources, detector.view, made.patches, made.max_pixels)
+    writer = None
+    if detector.captions_at_inference:
+        from nullscope.captioning import Writer  # transformers takes seconds to import: only where a caption is wanted
+
+        writer = Writer(model / BLIP, model / CLIP, made.caption, captions or {}, device)
+    read = _Read(sources, detector.view, made.patches, made.max_pixels, writer.reader if writer else None)
     loader = DataLoader(read, batch_size=BATCH_SIZE, num_workers=0 if len(sources) < FEW else workers, collate_fn=list)
     for items in loader:
         good = [(number, item) for number, item in enumerate(items) if not isinstance(item, Verdict)]
         if good:
-            for (number, _), logit in zip(good, logits(detector, _stack([item for _, item in good]), device), strict=True):
-                items[number] = Verdict(items[number][0], logit=logit)
+            read_ = [item for _, item in good]
+            text = writer.features({item.source: item.pixels for item in read_}) if writer else None
+            for (number, item), logit in zip(good, logits(detector, _stack(read_), device, text), strict=True):
+                items[number] = Verdict(item.source, logit=logit)
         yield from items
 
 
-class _Read(Dataset):
-    """One source to (source, image id, arrays of the view), or to a refusal."""
+class _Item(NamedTuple):
+    """A source that was read: the arrays of the view, and what BLIP sees of it where the detector asks for a caption."""
 
-    def __init__(self, sources: list[str], view: View, patches: PatchParams, max_pixels: int) -> None:
-        self.sources, self.view, self.patches, self.max_pixels = sources, view, patches, max_pixels
+    source: str
+    arrays: dict[str, NDArray]
+    pixels: Tensor | None
+
+
+class _Read(Dataset):
+    """One source to an item, or to a refusal."""
+
+    def __init__(
+        self,
+        sources: list[str],
+        view: View,
+        patches: PatchParams,
+        max_pixels: int,
+        reader: Callable[[NDArray], Tensor] | None,
+    ) -> None:
+        self.sources, self.view, self.patches, self.max_pixels, self.reader = sources, view, patches, max_pixels, reader
 
     def __len__(self) -> int:
         return len(self.sources)
 
-    def __getitem__(self, index: int) -> tuple[str, str, dict[str, NDArray]] | Verdict:
+    def __getitem__(self, index: int) -> _Item | Verdict:
         source = self.sources[index]
         try:
             data = Path(source).read_bytes()
             image = decode(data, max_pixels=self.max_pixels)
-            if self.view.kind == "patches":
-                image = select(image, self.patches)
+            seen = select(image, self.patches) if self.view.kind == "patches" else image
         except OSError as error:
             return Verdict(source, refused=error.strerror or str(error))
         except (ImageError, ValueError) as error:
             return Verdict(source, refused=str(error))
-        name = image_id(data)
-        return source, name, self.view(image, image_rng(name), training=False)
+        arrays = self.view(seen, image_rng(image_id(data)), training=False)
+        return _Item(source, arrays, self.reader(image) if self.reader else None)
 
 
-def _stack(items: list[tuple[str, str, dict[str, NDArray]]]) -> Rows:
-    inputs = {name: torch.from_numpy(np.stack([arrays[name] for _, _, arrays in items])) for name in items[0][2]}
+def _stack(items: list[_Item]) -> Rows:
+    """Return the items as rows that go by the name of their sources."""
+    inputs = {name: torch.from_numpy(np.stack([item.arrays[name] for item in items])) for name in items[0].arrays}
     labels = torch.full((len(items),), float(REAL))  # unknown, and not looked at
-    return Rows(0, np.arange(len(items)), [name for _, name, _ in items], labels, inputs)
+    return Rows(0, np.arange(len(items)), [item.source for item in items], labels, inputs)
 
 
 def _hidden(path: Path) -> bool:

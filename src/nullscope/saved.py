@@ -4,6 +4,7 @@
 - ``weights.safetensors``: what training added to the frozen encoders;
 - ``clip/``: the frozen CLIP, hard links where the file system has them. DVC's cache stores equal files once, so that sixteen
   detectors on ViT-L/14 cost one copy of it;
+- ``blip/``: likewise, where a test image needs its caption, so that `nullscope predict` can write one;
 - ``history.csv``: the losses of every step.
 """
 
@@ -28,8 +29,8 @@ from nullscope.detectors.base import Context, Detector
 from nullscope.files import replacing_directory, write_json
 from nullscope.ops.patches import PatchParams
 
-FORMAT = 1  # of the folder; another number is refused
-FACTS, WEIGHTS, HISTORY, CLIP = "detector.json", "weights.safetensors", "history.csv", "clip"
+FORMAT = 2  # of the folder; another number is refused
+FACTS, WEIGHTS, HISTORY, CLIP, BLIP = "detector.json", "weights.safetensors", "history.csv", "clip", "blip"
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,26 @@ class Made:
     params: dict[str, Any]
     patches: PatchParams
     max_pixels: int  # images above it are refused
+    caption: dict[str, Any]  # the parameters of BLIP, for a detector that needs captions at inference
 
 
-def save(directory: Path, detector: Detector, made: Made, clip: Path, history: Iterable[dict[str, Any]]) -> None:
+@dataclass(frozen=True)
+class Frozen:
+    """The folders of the frozen encoders of a run."""
+
+    clip: Path
+    blip: Path
+
+
+def save(directory: Path, detector: Detector, made: Made, frozen: Frozen, history: Iterable[dict[str, Any]]) -> None:
     """Write the folder of a trained detector, whole or not at all."""
     with replacing_directory(directory) as partial:
         facts = {**vars(made), "patches": made.patches.model_dump(), "format": FORMAT}
         write_json(partial / FACTS, facts)
         save_file(kept(detector), partial / WEIGHTS)
-        _link_folder(clip, partial / CLIP)
+        _link_folder(frozen.clip, partial / CLIP)
+        if detector.captions_at_inference:
+            _link_folder(frozen.blip, partial / BLIP)
         _write_history(partial / HISTORY, list(history))
 
 

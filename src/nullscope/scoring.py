@@ -1,4 +1,4 @@
-"""Logits of images. An image's logit depends on the image alone, to the rounding of a batched product."""
+"""Logits and features of images. Both depend on the image alone (and its caption), to the rounding of a batched product."""
 
 from __future__ import annotations
 
@@ -8,23 +8,40 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from nullscope.contracts import CLEAN, INDEX, SCORES, ContractError
+from nullscope.contracts import CLEAN, INDEX, SCORES, ContractError, feature_schema
 from nullscope.data.loading import Rows
 from nullscope.data.tables import read_table
+from nullscope.data.text import TextTable
 from nullscope.detectors.base import Detector
 
 BATCH_SIZE = 64  # images of one forward pass
 LOGITS = pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("logit", pa.float32(), nullable=False)])
 
 
-def logits(detector: Detector, rows: Rows, device: torch.device) -> list[float]:
-    """Return the logit of every image of ``rows``, in order, computed in float32; above 0 means generated."""
+def logits(detector: Detector, rows: Rows, device: torch.device, text: TextTable | None = None) -> list[float]:
+    """Return the logit of every image of ``rows``, in order, computed in float32; above 0 means generated.
+
+    ``text`` holds the captions' features, where the detector asks for them at inference.
+    """
     detector.eval()
     scored: list[float] = []
     for batch in rows.batches(BATCH_SIZE):
         with torch.inference_mode():
-            scored += detector(batch.to(device)).float().tolist()
+            scored += detector(batch.to(device, text)).float().tolist()
     return scored
+
+
+def features(detector: Detector, rows: Rows, device: torch.device, text: TextTable | None = None) -> pa.Table:
+    """Return what the classifier sees of every image of ``rows``, as a table of `contracts.feature_schema`."""
+    detector.eval()
+    seen = []
+    for batch in rows.batches(BATCH_SIZE):
+        with torch.inference_mode():
+            seen.append(detector.features(batch.to(device, text)).float().cpu())
+    feature_BK = torch.cat(seen)
+    width = feature_BK.shape[1]
+    column = pa.FixedSizeListArray.from_arrays(pa.array(feature_BK.flatten().numpy()), width)
+    return pa.table([rows.image_ids, column], schema=feature_schema(width))
 
 
 def join_index(scored: pa.Table, index: Path) -> pa.Table:

@@ -86,6 +86,7 @@ class Training:
                 continue
             if number > self._phase:
                 self._phase, self._epoch = number, 0
+            self.detector.phase = phase.name
             optimizer = self._optimizer(phase)
             while self._epoch < phase.epochs:
                 for batch in self._batches(phase):

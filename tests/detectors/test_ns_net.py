@@ -1,5 +1,7 @@
 """NS-Net: what is removed is what the captions span, and the loss is that of equation 12."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,8 @@ def build(small, scope="global", rank=None, **changes):
     conf = {**conf_of("ns_net"), "null_space": {"scope": scope, "rank": rank, "energy": None}, **changes}
     detector = detectors.build("ns_net", conf, small.context, seed=0)
     data = small.data(detector)
-    detector.prepare(data.text.chunks())
+    if data.text is not None:
+        detector.prepare(data.text.chunks())
     batch = next(training_batches(data.shards, detector.view, batch_size=8, seed=0, epoch=0, skip=0, workers=0))
     return detector, batch.to(CPU, data.text)
 
@@ -31,30 +34,41 @@ def captions(small):
 def test_global_removes_the_leading_directions_of_all_training_captions(small):
     detector, batch = build(small, rank=3)
     _, _, rows = np.linalg.svd(F.normalize(captions(small).double(), dim=1).numpy())
-    feature_BD = detector.project(detector.clip(batch.inputs), None).detach().double().numpy()
+    feature_BD = detector.features(dataclasses.replace(batch, text_BD=None)).detach().double().numpy()
     assert np.abs(feature_BD @ rows[:3].T).max() < 1e-5
     assert np.abs(feature_BD @ rows[3:12].T).max() > 1e-3  # the next ones are left
 
 
 def test_batch_removes_every_caption_of_the_mini_batch(small):
     detector, batch = build(small, scope="batch")
-    feature_BD = detector.project(detector.clip(batch.inputs), batch.text_BD)
+    detector.train()
+    feature_BD = detector.features(batch)
     assert (feature_BD @ F.normalize(batch.text_BD, dim=1).T).abs().max() < 1e-5
 
 
-def test_sample_removes_each_images_own_caption_alone(small):
-    detector, batch = build(small, scope="sample")
-    feature_BD = detector.project(detector.clip(batch.inputs), batch.text_BD)
+@pytest.mark.parametrize(("scope", "training"), [("sample", True), ("sample", False), ("batch", False)])
+def test_an_image_is_taken_off_its_own_caption_alone(small, scope, training):
+    """In testing ``batch`` too: a score must not depend on its neighbours."""
+    detector, batch = build(small, scope=scope)
+    detector.train(training)
+    feature_BD = detector.features(batch)
     products_BB = (feature_BD @ F.normalize(batch.text_BD, dim=1).T).abs()
     assert products_BB.diagonal().max() < 1e-5 and products_BB.max() > 1e-3
 
 
-@pytest.mark.parametrize("scope", ["none", "batch", "sample"])
-def test_without_captions_nothing_is_removed_in_testing(small, scope):
-    """So that a score depends on its image alone; the page says so."""
-    detector, _ = build(small, scope=scope)
-    feature_BD = torch.randn(4, detector.clip.width)
-    assert torch.equal(detector.project(feature_BD, None), feature_BD)
+def test_none_removes_nothing_and_needs_no_caption(small):
+    detector, batch = build(small, scope="none")
+    assert not detector.needs_captions and not detector.captions_at_inference
+    batch = dataclasses.replace(batch, text_BD=None)
+    assert torch.equal(detector.eval().features(batch), detector.clip(batch.inputs))
+
+
+@pytest.mark.parametrize("scope", ["batch", "sample"])
+def test_a_missing_caption_is_an_error(small, scope):
+    detector, batch = build(small, scope=scope)
+    assert detector.captions_at_inference
+    with pytest.raises(ValueError, match="expected the captions of the images, found none"):
+        detector.eval()(dataclasses.replace(batch, text_BD=None))
 
 
 @pytest.mark.parametrize("weight", [0.2, 0.7])
@@ -62,7 +76,7 @@ def test_loss_is_the_weighted_sum_of_equation_12(small, weight):
     detector, batch = build(small, rank=3, bce_weight=weight)
     detector.eval()  # no dropout: the two forward passes must agree
     losses = detector.losses(batch)
-    feature_BD = detector.project(detector.clip(batch.inputs), batch.text_BD)
+    feature_BD = detector.features(batch)
     logit_B = feature_BD @ detector.head.weight[0] + detector.head.bias
     bce = F.binary_cross_entropy_with_logits(logit_B, batch.is_fake_B)
     contrastive = supervised_contrastive_loss(feature_BD, batch.is_fake_B, temperature=0.07)

@@ -30,11 +30,11 @@ def test_vit_l_14_trains_a_step_and_scores(name, tmp_path):
         params["null_space"] = {"scope": "global", "rank": 1, "energy": None}
     detector = detectors.build(name, params, Context(clip=clip, patches=PATCHES), seed=0)
     shards = list_shards(tmp_path / "shards")
-    data = Data(shards, TextTable(tmp_path / "text.parquet") if detector.needs_captions else None, 0)
+    data = Data(shards, TextTable.read(tmp_path / "text.parquet") if detector.needs_captions else None, 0)
     training = Training(detector, data, seed=0, device=CPU, scratch=tmp_path / "scratch")
     assert len(list(training.run())) == 1
-    made = saved.Made(name, 0, params, PATCHES, 10**6)
-    saved.save(tmp_path / "model", detector, made, clip, [])
+    made = saved.Made(name, 0, params, PATCHES, 10**6, {})
+    saved.save(tmp_path / "model", detector, made, saved.Frozen(clip, clip), [])
     loaded, _ = saved.load(tmp_path / "model", CPU)
     rows = next(read_whole(shards, detector.view, workers=0))
     assert logits(loaded, rows, CPU) == logits(detector, rows, CPU)

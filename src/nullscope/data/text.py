@@ -15,23 +15,28 @@ CHUNK = 8192  # rows of one chunk of features
 
 
 class TextTable:
-    """The features of a ``text/<split>.parquet``, (N, D) float32, found by image id."""
+    """Features (N, D) float32, found by the ids of their images."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, image_ids: list[str], text_ND: Tensor, source: object) -> None:
+        """``source`` is what an error names."""
+        self.place = {image_id: row for row, image_id in enumerate(image_ids)}
+        self.text_ND, self.source = text_ND, source
+
+    @classmethod
+    def read(cls, path: Path) -> TextTable:
+        """Return the features of a ``text/<split>.parquet``."""
         found = read_schema(path)
         width = found.field("text").type.list_size if "text" in found.names else 0
         table = read_table(path, text_schema(width))
-        self.path = path
-        self.place = {image_id: row for row, image_id in enumerate(table["image_id"].to_pylist())}
         features = table["text"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        self.text_ND = torch.from_numpy(features.copy()).reshape(-1, width)
+        return cls(table["image_id"].to_pylist(), torch.from_numpy(features.copy()).reshape(-1, width), path)
 
     def rows(self, image_ids: list[str]) -> Tensor:
         """Return the features of some images, (B, D). Raises `ContractError` on an image without a caption."""
         try:
             return self.text_ND[[self.place[image_id] for image_id in image_ids]]
         except KeyError as error:
-            raise ContractError(f"{self.path}: no caption for image {error}; rerun the stages `caption` and `embed`") from None
+            raise ContractError(f"{self.source}: no caption for image {error}; rerun the stages `caption` and `embed`") from None
 
     def chunks(self) -> Iterator[Tensor]:
         """Yield all features in chunks (n, D), n at most `CHUNK`, in the order of the file."""

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 
 class View(Protocol):
@@ -39,6 +40,36 @@ class PatchMosaic:
         image = np.ascontiguousarray(image_HWC.transpose(2, 0, 1))
         order = rng.permutation(self.cells)
         return {"image": image, "order": order, "flip": np.array(training and rng.random() < self.flip)}
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The image without patch selection, brought to the tower's side: a window of it, or all of it squashed.
+
+    ``crop`` as UnivFD: a random window in training, the central one in testing, pixels untouched; what an image lacks is black.
+    ``resize`` as AIGIBench: both sides to the tower's, bilinear with antialiasing, whatever the aspect.
+    """
+
+    fit: Literal["crop", "resize"]
+    side: int  # of the square that comes out, pixels
+    flip: float  # probability of mirroring a training image
+    kind: ClassVar[str] = "images"
+
+    def __call__(self, image_HWC: NDArray[np.uint8], rng: np.random.Generator, *, training: bool) -> dict[str, NDArray]:
+        """Return ``image`` (3, side, side) uint8 and ``flip`` () bool."""
+        square = self._resized(image_HWC) if self.fit == "resize" else self._window(image_HWC, rng, training)
+        image = np.ascontiguousarray(square.transpose(2, 0, 1))
+        return {"image": image, "flip": np.array(training and rng.random() < self.flip)}
+
+    def _resized(self, image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.array(Image.fromarray(image_HWC).resize((self.side, self.side), Image.Resampling.BILINEAR))
+
+    def _window(self, image_HWC: NDArray[np.uint8], rng: np.random.Generator, training: bool) -> NDArray[np.uint8]:
+        missing = [max(0, self.side - size) for size in image_HWC.shape[:2]]
+        padded = np.pad(image_HWC, [(lack // 2, lack - lack // 2) for lack in missing] + [(0, 0)])
+        spare = [size - self.side for size in padded.shape[:2]]
+        top, left = (int(rng.integers(room + 1)) if training else room // 2 for room in spare)
+        return padded[top : top + self.side, left : left + self.side]
 
 
 def image_rng(image_id: str, *draw: object) -> np.random.Generator:

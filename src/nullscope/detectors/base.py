@@ -1,6 +1,7 @@
 """What every detector is to the training loop and to scoring. A detector overrides methods; nothing asks which one it is.
 
-A detector's page holds ``Config`` (a `DetectorParams`) and ``Detector``. B images, D embedding width.
+A detector's page holds ``Config`` (a `DetectorParams`) and ``Detector``. B images, D embedding width, K width of the feature that
+the classifier sees.
 """
 
 from __future__ import annotations
@@ -8,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nullscope.config import Params
 from nullscope.data.loading import Batch
-from nullscope.data.views import View
+from nullscope.data.views import PatchMosaic, View, Whole
+from nullscope.encoders.clip import clip_facts
+from nullscope.encoders.image_encoder import Statistics
 from nullscope.ops.patches import PatchParams
 
 
@@ -30,12 +33,32 @@ class DetectorParams(Params):
     precision: Literal["fp32", "bf16"]  # bf16: autocast; weights, losses and the optimiser stay in float32
 
 
+class ClipParams(DetectorParams):
+    """What every detector on CLIP's image feature needs beside that."""
+
+    view: Literal["patches", "crop", "resize"]  # the patch-selected mosaic, or see nullscope.data.views.Whole
+    statistics: Statistics
+    flip: float = Field(ge=0, le=1)  # probability of mirroring a training image; 0.5 in the code of DGS-Net
+
+
 @dataclass(frozen=True)
 class Context:
     """What a detector is built on: the frozen CLIP of the run, and how its mosaics are made."""
 
     clip: Path  # folder, see nullscope.encoders.clip
     patches: PatchParams
+
+    def view(self, params: ClipParams) -> View:
+        """Return the view that ``params`` ask for. Raises `ValueError` if a mosaic does not fit the CLIP."""
+        side = clip_facts(self.clip).image_px
+        if params.view != "patches":
+            return Whole(params.view, side, params.flip)
+        if side != self.patches.mosaic_px:
+            raise ValueError(
+                f"CLIP expects images of {side} px, a mosaic of {self.patches.grid} x {self.patches.grid} patches of "
+                f"{self.patches.patch_px} px has {self.patches.mosaic_px}; choose the encoder and patches.patch_px together"
+            )
+        return PatchMosaic(self.patches.cells, params.flip)
 
 
 @dataclass(frozen=True)
@@ -49,18 +72,28 @@ class Phase:
 
 
 class Detector(nn.Module):
-    """A detector of generated images. Subclasses set ``view`` and write `forward`; the rest has defaults."""
+    """A detector of generated images. Subclasses set ``view`` and write `features` and `classify`; the rest has defaults."""
 
     view: View  # what it reads of every image
-    needs_captions: ClassVar[bool] = False  # text features of the captions join every training batch
+    needs_captions: bool = False  # text features of the captions join every training batch
+    captions_at_inference: bool = False  # and every batch that is scored
+    phase: str = ""  # name of the phase of training under way; the training loop sets it
 
     def __init__(self, params: DetectorParams) -> None:
         super().__init__()
         self.params = params
 
+    def features(self, batch: Batch) -> Tensor:
+        """Return what the classifier sees of every image, (B, K) float32."""
+        raise NotImplementedError
+
+    def classify(self, feature_BK: Tensor) -> Tensor:
+        """Return one logit per feature, (B,) float32; above 0 means generated."""
+        raise NotImplementedError
+
     def forward(self, batch: Batch) -> Tensor:
         """Return one logit per image, (B,) float32; above 0 means generated."""
-        raise NotImplementedError
+        return self.classify(self.features(batch))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the terms of the loss by name; the loss is their sum. Default: binary cross-entropy of the logits."""

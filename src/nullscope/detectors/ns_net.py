@@ -14,8 +14,8 @@ What the paper leaves open, and what is done here:
 - *Which captions make V.* ``global``: the leading directions of all training captions, by rank or energy (288,000 captions span
   all 768 dimensions, so the exact null space is empty). The default, because then a test image needs no caption and its score
   depends on nothing else. ``batch``: equations 5-9 on the captions of the mini-batch, as they are written; ``sample``: each image
-  off its own caption, rank one. With these two the projection needs a caption at test time, of which the paper says nothing; by
-  the law that a score depends on its image alone they are projected in training and not in testing.
+  off its own caption, rank one. With these two a test image needs its caption, of which the paper says nothing; by the law that a
+  score depends on its image alone, ``batch`` takes it there as a batch of one.
 - *Text features* are normalised to unit length, so that every caption counts the same.
 - *Temperature* of L_con: 0.07 (the notebooks of Advanced NS-Net). Features are normalised inside the loss.
 - L_con is written as self-supervised and cites SimCLR; the formula is the supervised one, and so is this.
@@ -25,26 +25,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nullscope.data.loading import Batch
-from nullscope.data.views import PatchMosaic
 from nullscope.detectors import base
 from nullscope.encoders.attention import LoraParams
-from nullscope.encoders.lora_clip import LoraClip, Statistics
+from nullscope.encoders.image_encoder import ImageEncoder
 from nullscope.ops.contrastive import supervised_contrastive_loss
-from nullscope.ops.null_space import NullSpaceParams, basis_of_gram, batch_basis, gram, remove, remove_own
+from nullscope.ops.null_space import NullSpace, NullSpaceParams
 
 
-class Config(base.DetectorParams):
+class Config(base.ClipParams):
     """Parameters of NS-Net."""
 
     lora: LoraParams
-    statistics: Statistics
-    flip: float = Field(ge=0, le=1)  # probability of mirroring a training mosaic; 0.5 in the code of DGS-Net
     null_space: NullSpaceParams
     bce_weight: float = Field(ge=0, le=1)  # lambda of eq. 12; 1 leaves the contrastive loss out
     temperature: PositiveFloat  # tau of eq. 11
@@ -53,44 +49,33 @@ class Config(base.DetectorParams):
 class Detector(base.Detector):
     """A LoRA'd CLIP image tower, the null-space projection and a linear head."""
 
-    needs_captions = True
-
     def __init__(self, params: Config, context: base.Context) -> None:
         super().__init__(params)
-        self.view = PatchMosaic(context.patches.cells, params.flip)
-        self.clip = LoraClip(context.clip, params.lora, params.statistics, context.patches)
+        self.view = context.view(params)
+        self.clip = ImageEncoder(context.clip, params.lora, params.statistics)
+        self.null_space = NullSpace(params.null_space, self.clip.width)
+        self.needs_captions = self.null_space.needs_captions
+        self.captions_at_inference = self.null_space.captions_at_inference
         self.head = nn.Linear(self.clip.width, 1)
-        self.register_buffer("basis_DK", torch.zeros(self.clip.width, 0))  # `prepare` fills it for the scope `global`
 
     def prepare(self, texts: Iterable[Tensor]) -> None:
-        """Compute the basis of what is removed from the captions of the whole training set, in float64."""
-        rule = self.params.null_space
-        if rule.scope == "global":
-            gram_DD = gram(F.normalize(text_ND.double(), dim=1) for text_ND in texts)
-            self.basis_DK = basis_of_gram(gram_DD, rank=rule.rank, energy=rule.energy).to(self.basis_DK)
+        """Compute the basis of what is removed from the captions of the whole training set: eqs. 5-9."""
+        self.null_space.prepare(texts)
 
-    def forward(self, batch: Batch) -> Tensor:
+    def features(self, batch: Batch) -> Tensor:
+        """Return the image features without their semantics, (B, D): eq. 10."""
+        return self.null_space(self.clip(batch.inputs), batch.text_BD)
+
+    def classify(self, feature_BK: Tensor) -> Tensor:
         """Return the logits, (B,)."""
-        return self.head(self.project(self.clip(batch.inputs), batch.text_BD)).squeeze(1)
+        return self.head(feature_BK).squeeze(1)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return both terms of eq. 12, weighted: ``contrastive`` and ``bce``."""
-        feature_BD = self.project(self.clip(batch.inputs), batch.text_BD)
-        logit_B = self.head(feature_BD).squeeze(1)
+        """Return both terms of eq. 12, weighted: ``bce`` and ``contrastive``."""
+        feature_BD = self.features(batch)
         weight = self.params.bce_weight
-        terms = {"bce": weight * F.binary_cross_entropy_with_logits(logit_B, batch.is_fake_B)}
+        terms = {"bce": weight * F.binary_cross_entropy_with_logits(self.classify(feature_BD), batch.is_fake_B)}
         if weight < 1:
             loss = supervised_contrastive_loss(feature_BD, batch.is_fake_B, temperature=self.params.temperature)
             terms["contrastive"] = (1 - weight) * loss
         return terms
-
-    def project(self, feature_BD: Tensor, text_BD: Tensor | None) -> Tensor:
-        """Remove the semantics: eq. 10. ``text_BD`` are the captions of the batch in training, None in testing."""
-        scope = self.params.null_space.scope
-        if scope == "global":
-            return remove(feature_BD, self.basis_DK)
-        if scope == "none" or text_BD is None:
-            return feature_BD
-        if scope == "batch":
-            return remove(feature_BD, batch_basis(F.normalize(text_BD, dim=1)))
-        return remove_own(feature_BD, text_BD)

@@ -29,6 +29,7 @@ class LoraParams(Params):
     alpha: PositiveFloat
     dropout: float = Field(ge=0, lt=1)  # on the input of the adapter branch only
     rank_stabilised: bool  # scale alpha / sqrt(rank), as the code of CLIP-LoRA, or alpha / rank, as the paper of LoRA
+    blocks: PositiveInt | None = None  # adapt only the last so many blocks of the tower; None: all of them, as the papers
 
 
 class SplitAttention(nn.Module):
@@ -63,16 +64,21 @@ def split_attention(tower: nn.Module) -> None:
 
 
 def add_lora(tower: nn.Module, params: LoraParams) -> None:
-    """Put a trainable adapter on q, k and v of every block, in place; everything else is left frozen.
+    """Put a trainable adapter on q, k and v of the blocks that ``params`` names, in place; everything else is left frozen.
 
-    The adapter changes nothing until it is trained (B = 0). A comes from torch's global generator: seed it first.
+    The adapter changes nothing until it is trained (B = 0). A comes from torch's global generator: seed it first. Raises
+    `ValueError` if the tower has fewer blocks than are to be adapted.
     """
+    depth = len(tower.transformer.resblocks)
+    adapted = depth if params.blocks is None else params.blocks
+    if adapted > depth:
+        raise ValueError(f"lora.blocks: expected at most the {depth} blocks of the tower, found {adapted}")
     config = peft.LoraConfig(
         r=params.rank,
         lora_alpha=params.alpha,
         lora_dropout=params.dropout,
         use_rslora=params.rank_stabilised,
-        target_modules=r"transformer\.resblocks\.\d+\.attn\.(q|k|v)_proj",
+        target_modules=rf"transformer\.resblocks\.({'|'.join(map(str, range(depth - adapted, depth)))})\.attn\.(q|k|v)_proj",
     )
     peft.inject_adapter_in_model(config, tower)
 

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from nullscope.config import Params
 
@@ -26,7 +26,7 @@ RELATIVE_TOLERANCE = 1e-6  # singular values below this share of the largest cou
 class NullSpaceParams(Params):
     """Which directions are removed: for ``global`` exactly one of ``rank`` and ``energy``, for the others neither."""
 
-    scope: Literal["none", "global", "batch", "sample"]
+    scope: Literal["none", "global", "batch", "sample"]  # `batch`: equations 5 to 9 on the captions of each mini-batch
     rank: PositiveInt | None = None  # remove this many leading directions of the training captions
     energy: Annotated[float, Field(gt=0, lt=1)] | None = None  # or as many as hold this share of the squared singular values
 
@@ -104,8 +104,53 @@ def remove(image_BD: Tensor, basis_DK: Tensor) -> Tensor:
 
 def remove_own(image_BD: Tensor, text_BD: Tensor) -> Tensor:
     """Project every feature off its own caption (rank one): (B, D), (B, D) -> (B, D). A zero caption removes nothing."""
-    unit_BD = torch.nn.functional.normalize(text_BD, dim=1)
+    unit_BD = nn.functional.normalize(text_BD, dim=1)
     return image_BD - (image_BD * unit_BD).sum(1, keepdim=True) * unit_BD
+
+
+class NullSpace(nn.Module):
+    """The projection as a part that any detector on CLIP features can take: f -> f less what captions could say.
+
+    ``global``: off the leading directions of all training captions, found once by `prepare`; a test image needs no caption.
+    ``batch`` and ``sample`` need captions in testing too, and there each image is taken off its own caption only: for ``batch``
+    that is a batch of one, because a score must not depend on its neighbours. ``none``: the identity.
+    """
+
+    def __init__(self, params: NullSpaceParams, width: int) -> None:
+        super().__init__()
+        self.params = params
+        self.register_buffer("basis_DK", torch.zeros(width, 0))  # what is removed, for the scope `global`
+
+    @property
+    def needs_captions(self) -> bool:
+        """Whether training needs captions."""
+        return self.params.scope != "none"
+
+    @property
+    def captions_at_inference(self) -> bool:
+        """Whether a test image needs its caption."""
+        return self.params.scope in ("batch", "sample")
+
+    def prepare(self, texts: Iterable[Tensor]) -> None:
+        """Find what ``global`` removes, from the features of all training captions in chunks (N_i, D), in float64.
+
+        Captions are normalised to unit length first, so that each counts the same.
+        """
+        if self.params.scope == "global":
+            gram_DD = gram(nn.functional.normalize(text_ND.double(), dim=1) for text_ND in texts)
+            self.basis_DK = basis_of_gram(gram_DD, rank=self.params.rank, energy=self.params.energy).to(self.basis_DK)
+
+    def forward(self, image_BD: Tensor, text_BD: Tensor | None) -> Tensor:
+        """Return the projected features, (B, D); ``text_BD`` (B, D) are the captions of the images, where they are needed."""
+        if self.params.scope == "none":
+            return image_BD
+        if self.params.scope == "global":
+            return remove(image_BD, self.basis_DK)
+        if text_BD is None:
+            raise ValueError(f"null space of scope {self.params.scope!r}: expected the captions of the images, found none")
+        if self.params.scope == "batch" and self.training:
+            return remove(image_BD, batch_basis(nn.functional.normalize(text_BD, dim=1)))
+        return remove_own(image_BD, text_BD)
 
 
 def _canonical(vectors_DK: Tensor) -> Tensor:

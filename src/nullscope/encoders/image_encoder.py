@@ -1,0 +1,62 @@
+"""What all detectors on CLIP's image feature share: the frozen image tower of a run, with or without a LoRA adapter.
+
+B images, D embedding width, P side of the tower's input in pixels, C cells of a mosaic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+from nullscope.encoders.attention import LoraParams, add_lora
+from nullscope.encoders.clip import clip_facts, load_image_tower
+from nullscope.ops.patches import permute_patches
+from nullscope.ops.pixels import IMAGENET_MEAN, IMAGENET_STD, flip_where, normalise
+
+Statistics = Literal["clip", "imagenet"]  # what images are normalised with; the code of DGS-Net takes ImageNet's for CLIP
+
+
+class ImageEncoder(nn.Module):
+    """The frozen image tower of the CLIP in ``directory``; with ``lora``, a trainable adapter on q, k and v of its blocks."""
+
+    def __init__(self, directory: Path, lora: LoraParams | None, statistics: Statistics) -> None:
+        super().__init__()
+        facts = clip_facts(directory)
+        self.width = facts.width
+        self.mean, self.std = (IMAGENET_MEAN, IMAGENET_STD) if statistics == "imagenet" else (facts.mean, facts.std)
+        self.tower = load_image_tower(directory)
+        if lora is not None:
+            add_lora(self.tower, lora)
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Return the image features, (B, D) not normalised, of what a view of `nullscope.data.views` gives."""
+        return self.tower(self.pixels(inputs))
+
+    def pixels(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Return what the tower sees, (B, 3, P, P) float32.
+
+        ``inputs`` holds ``image`` (B, 3, P, P) uint8, ``flip`` (B,) bool and, of a mosaic, ``order`` (B, C): its cells are laid
+        out anew.
+        """
+        image_BCHW = inputs["image"]
+        if "order" in inputs:
+            image_BCHW = permute_patches(image_BCHW, inputs["order"], grid=math.isqrt(inputs["order"].shape[1]))
+        return normalise(flip_where(image_BCHW, inputs["flip"]), self.mean, self.std)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Within it the tower is the pre-trained one: its adapters are off. No second copy of the weights is needed."""
+        adapted = [module for module in self.tower.modules() if isinstance(module, LoraLayer)]
+        for module in adapted:
+            module.enable_adapters(False)
+        try:
+            yield
+        finally:
+            for module in adapted:
+                module.enable_adapters(True)

@@ -85,7 +85,7 @@ class Detector(base.Detector):
         return [base.Phase("frozen_head", teacher, self.params.teacher_epochs, self.params.teacher_lr), main]
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return L_img, L_text and lambda L_align (eqs. 13, 15) as ``bce``, ``text`` and ``align``; in the first phase ``frozen_bce``.
+        """Return L_img, L_text and lambda L_align (eqs. 13, 15): ``bce``, ``text``, ``align``; at first ``frozen_bce`` alone.
 
         The gradient of their sum at f is eq. 16: hooks edit it on its way into the tower.
         """
@@ -112,7 +112,7 @@ class Detector(base.Detector):
             return self.clip(batch.inputs).float()
 
     def harm(self, text_BD: Tensor, is_fake_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss of the captions and the harmful directions, eqs. 9 and 10: unit vectors (B, D), zero where there is none."""
+        """Return the loss of the captions and the harmful directions, eqs. 9 and 10: (B, D), of length 1, or 0 where none is."""
         text_BD = text_BD.detach().requires_grad_()
         loss = F.binary_cross_entropy_with_logits(self.text_head(text_BD).squeeze(1), is_fake_B)
         harm_BD = part_of(torch.autograd.grad(loss, text_BD, retain_graph=True)[0], self.params.harmful)

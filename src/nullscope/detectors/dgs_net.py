@@ -25,6 +25,7 @@ matter through the text head's weights only.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -36,6 +37,7 @@ from nullscope.data.loading import Batch
 from nullscope.detectors import base
 from nullscope.encoders.attention import LoraParams
 from nullscope.encoders.image_encoder import ImageEncoder
+from nullscope.ops.null_space import NullSpace, NullSpaceParams
 
 Part = Literal["positive", "negative", "all"]  # of a gradient, coordinate by coordinate
 
@@ -44,6 +46,7 @@ class Config(base.ClipParams):
     """Parameters of DGS-Net."""
 
     lora: LoraParams
+    null_space: NullSpaceParams  # of f and f0; not part of the method, which leaves the feature whole
     teacher_epochs: PositiveInt  # of the phase `frozen_head`; 3 in the code
     teacher_lr: PositiveFloat
     suppress: Literal["none", "task", "sum"]  # which gradient is taken off the harmful direction
@@ -63,13 +66,19 @@ class Detector(base.Detector):
         super().__init__(params)
         self.view = context.view(params)
         self.clip = ImageEncoder(context.clip, params.lora, params.statistics)
+        self.null_space = NullSpace(params.null_space, self.clip.width)
+        self.captions_at_inference = self.null_space.captions_at_inference
         self.head = nn.Linear(self.clip.width, 1)
         self.text_head = nn.Linear(self.clip.width, 1)
         self.frozen_head = nn.Linear(self.clip.width, 1).requires_grad_(params.prior_weight > 0)
 
+    def prepare(self, texts: Iterable[Tensor]) -> None:
+        """Find what the null space removes, where there is one."""
+        self.null_space.prepare(texts)
+
     def features(self, batch: Batch) -> Tensor:
         """Return the image features f, (B, D)."""
-        return self.clip(batch.inputs).float()
+        return self.null_space(self.clip(batch.inputs), batch.text_BD).float()
 
     def classify(self, feature_BK: Tensor) -> Tensor:
         """Return the logits, (B,)."""
@@ -109,7 +118,7 @@ class Detector(base.Detector):
     def frozen_features(self, batch: Batch) -> Tensor:
         """Return the teacher's features f0, (B, D), without a graph."""
         with torch.no_grad(), self.clip.frozen():
-            return self.clip(batch.inputs).float()
+            return self.features(batch)
 
     def harm(self, text_BD: Tensor, is_fake_B: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of the captions and the harmful directions, eqs. 9 and 10: (B, D), of length 1, or 0 where none is."""

@@ -190,6 +190,7 @@ def test_subsets_without_reals_are_judged_against_the_shared_ones():
     assert (x["n_real"], x["n_fake"], x["r_acc"], x["f_acc"]) == (4, 2, 0.75, 0.5)
     assert x["acc"] == pytest.approx(4 / 6, abs=1e-6)
     assert x["auroc"] == roc_auc_score([0, 0, 0, 0, 1, 1], [-3, -1, 1, -1, 2, -2])
+    assert x["tpr_5"] == 0.5, "no real may be called fake: of the fakes at 2 and -2 one is above all of them"
     assert found["subsets"]["camera"] == {"r_acc": 0.666667, "n_real": 3, "n_fake": 0}
     assert found["subsets"]["own"]["r_acc"] == 0, "a subset with reals of its own is judged against those"
     assert found["r_acc"] == (0.75 + 0) / 2, "one entry per row with fakes, none for `camera` and `lens`"
@@ -206,10 +207,10 @@ def test_what_is_not_defined_is_left_out():
 
 def test_the_fields_are_the_contract():
     found = metrics.evaluate(table(("a", 0, [-1]), ("a", 1, [1]), ("b", 1, [1]), ("camera", 0, [-1])), frozenset({"a"}))
-    means = {"r_acc", "f_acc", "acc", "ap", "auroc", "mean_real_fakes", "mean_fakes", "mean_balanced"}
-    parts = {f"{key}_{word}" for key in ("f_acc", "acc", "ap", "auroc") for word in ("seen", "unseen")}
+    means = {"r_acc", "f_acc", "acc", "ap", "auroc", "tpr_5", "mean_real_fakes", "mean_fakes", "mean_balanced"}
+    parts = {f"{key}_{word}" for key in ("f_acc", "acc", "ap", "auroc", "tpr_5") for word in ("seen", "unseen")}
     assert set(found) == means | parts | {"balanced_acc", "ece", "n_real", "n_fake", "subsets"}
-    row = {"r_acc", "f_acc", "acc", "ap", "auroc", "f_acc_low", "f_acc_high", "n_real", "n_fake", "seen"}
+    row = {"r_acc", "f_acc", "acc", "ap", "auroc", "tpr_5", "f_acc_low", "f_acc_high", "n_real", "n_fake", "seen"}
     assert set(found["subsets"]["a"]) == row
     assert (found["subsets"]["a"]["seen"], found["subsets"]["b"]["seen"]) == (True, False)
     json.dumps(found, allow_nan=False)

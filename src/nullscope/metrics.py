@@ -200,13 +200,13 @@ def _subset_metrics(subset: _Subset) -> dict[str, float]:
         values["f_acc"] = fake_accuracy(*pool)
         values["f_acc_low"], values["f_acc_high"] = wilson(values["f_acc"], n_fake)
     if n_real and n_fake:
-        values |= {"acc": accuracy(*pool), "ap": average_precision(*pool), "auroc": auroc(*pool)}
+        values |= {"acc": accuracy(*pool), "ap": average_precision(*pool), "auroc": auroc(*pool), "tpr_5": tpr_at_fpr(*pool, 0.05)}
     return values
 
 
 def _means(rows: dict[str, dict[str, float]]) -> dict[str, float]:
     """Return the unweighted means over subsets: the papers' tables. Reals that several rows share count once per row."""
-    means = {key: _mean(rows, key) for key in ("r_acc", "f_acc", "acc", "ap", "auroc")}
+    means = {key: _mean(rows, key) for key in ("r_acc", "f_acc", "acc", "ap", "auroc", "tpr_5")}
     fakes = [row["f_acc"] for row in rows.values() if "f_acc" in row]
     balanced = [(row["r_acc"] + row["f_acc"]) / 2 for row in rows.values() if "r_acc" in row and "f_acc" in row]
     means["mean_fakes"] = means["f_acc"]
@@ -221,7 +221,7 @@ def _seen_means(rows: dict[str, dict[str, float]], seen: frozenset[str]) -> dict
     means = {}
     for word, wanted in (("seen", True), ("unseen", False)):
         part = {name: row for name, row in rows.items() if (name in seen) == wanted}
-        means |= {f"{key}_{word}": _mean(part, key) for key in ("f_acc", "acc", "ap", "auroc")}
+        means |= {f"{key}_{word}": _mean(part, key) for key in ("f_acc", "acc", "ap", "auroc", "tpr_5")}
     return {key: value for key, value in means.items() if value is not None}
 
 

@@ -3,10 +3,11 @@
 One file per split, so that another test set trains no detector again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+from torch import Tensor
 from tqdm import tqdm
 
 from nullscope import ranks
@@ -14,7 +15,7 @@ from nullscope.contracts import SPLITS, text_schema
 from nullscope.data.parts import in_parts, scratch
 from nullscope.data.tables import write_batches
 from nullscope.embedding import captions_of, embed
-from nullscope.encoders.clip import WEIGHTS_FILE, clip_facts
+from nullscope.encoders.clip import WEIGHTS_FILE, clip_facts, load_text_encoder
 from nullscope.encoders.fetch import source_name
 
 CAPTIONS, INDEX, CLIP = Path("data/captions.parquet"), Path("data/index.parquet"), Path("data/encoders/clip")
@@ -22,17 +23,18 @@ CHUNK = 8192  # captions of one piece of work
 
 
 def main() -> None:
+    encode = load_text_encoder(CLIP, ranks.device())
     for split in SPLITS:
-        embed_split(split, Path("data/text") / f"{split}.parquet")
+        embed_split(split, Path("data/text") / f"{split}.parquet", encode)
 
 
-def embed_split(split: str, out: Path) -> None:
+def embed_split(split: str, out: Path, encode: Callable[[list[str]], Tensor]) -> None:
     chunks = captions_of(split, CAPTIONS, INDEX).to_batches(max_chunksize=CHUNK)
     schema = text_schema(clip_facts(CLIP).width)
 
     def compute(pending: Sequence[pa.RecordBatch]) -> Iterator[pa.Table]:
         with tqdm(total=sum(map(len, pending)), desc=f"embed {split}", unit="caption", disable=ranks.rank() > 0) as bar:
-            for table in embed(pending, CLIP, ranks.device()):
+            for table in embed(pending, encode):
                 bar.update(len(table))
                 yield table
 

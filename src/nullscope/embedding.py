@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from torch import Tensor
 
 from nullscope.contracts import CAPTIONS, INDEX, ContractError, text_schema
 from nullscope.data.tables import read_table
-from nullscope.encoders.clip import load_text_encoder
 
 BATCH_SIZE = 256  # captions of one forward pass
 
@@ -27,12 +27,11 @@ def captions_of(split: str, captions: Path, index: Path) -> pa.Table:
     return table.take(place).combine_chunks()
 
 
-def embed(chunks: Sequence[pa.RecordBatch], clip: Path, device: torch.device) -> Iterator[pa.Table]:
+def embed(chunks: Sequence[pa.RecordBatch], encode: Callable[[list[str]], Tensor]) -> Iterator[pa.Table]:
     """Yield a table of `contracts.text_schema` for every chunk of `contracts.CAPTIONS`, in order.
 
-    Equal captions of a chunk are encoded once.
+    ``encode`` is that of `nullscope.encoders.clip.load_text_encoder`. Equal captions of a chunk are encoded once.
     """
-    encode = load_text_encoder(clip, device)
     for chunk in chunks:
         distinct = chunk["caption"].dictionary_encode()
         words = distinct.dictionary.to_pylist()

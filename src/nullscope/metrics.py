@@ -200,7 +200,8 @@ def _subset_metrics(subset: _Subset) -> dict[str, float]:
         values["f_acc"] = fake_accuracy(*pool)
         values["f_acc_low"], values["f_acc_high"] = wilson(values["f_acc"], n_fake)
     if n_real and n_fake:
-        values |= {"acc": accuracy(*pool), "ap": average_precision(*pool), "auroc": auroc(*pool), "tpr_5": tpr_at_fpr(*pool, 0.05)}
+        values |= {"acc": accuracy(*pool), "ap": average_precision(*pool)}
+        values |= {"auroc": auroc(*pool), "tpr_5": tpr_at_fpr(*pool, 0.05)}
     return values
 
 

@@ -22,7 +22,7 @@ CURRENT = "nullscope.current"  # whether this is the model in the project that p
 CURVE = "train/"  # before the name of what was logged per step
 COMPARED = ("acc", "ap", "auroc", "r_acc", "f_acc")  # what is shown of every subset and degradation
 
-FROZEN = "clip"  # the frozen tower in a model folder: gigabytes, and the same in every run
+FROZEN = ("clip", "blip")  # the frozen encoders in a model folder: gigabytes, and the same in every run
 PACKAGES = ("nullscope", "torch", "peft", "open_clip_torch", "transformers")
 PARAM_LIMIT, KEY_LIMIT = 6000, 250  # characters, MLflow's
 
@@ -65,7 +65,7 @@ def training_key(detector: str, seed: int, params: Mapping[str, Any], inputs: st
 
 def model_files(model: Path) -> list[Path]:
     """Return the files of a model folder in the order of their names, the frozen tower left out."""
-    files = (file for file in model.rglob("*") if file.is_file() and file.relative_to(model).parts[0] != FROZEN)
+    files = (file for file in model.rglob("*") if file.is_file() and file.relative_to(model).parts[0] not in FROZEN)
     return sorted(files)
 
 

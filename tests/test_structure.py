@@ -291,6 +291,28 @@ def test_params_are_the_composition_of_conf() -> None:
     assert read_params(ROOT / "params.yaml") == OmegaConf.to_container(composed, throw_on_missing=True)
 
 
+EXPERIMENTS = sorted(file.stem for file in (ROOT / "conf" / "experiment").glob("*.yaml"))
+PRESETS = sorted(file.stem for file in (ROOT / "conf" / "detectors").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("override", [*(f"experiment={name}" for name in EXPERIMENTS), *(f"detectors=[{name}]" for name in PRESETS)])
+def test_every_experiment_and_every_preset_names_detectors_with_valid_parameters(override: str) -> None:
+    """What `dvc exp run` would compose: no run of an hour ends at a misspelt key."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from nullscope import detectors
+    from nullscope.config import validate
+
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        composed = compose("config", overrides=[override])
+    values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    assert values["run"]["detectors"] == list(values["detectors"])
+    for name, params in values["detectors"].items():
+        page = detectors.page_of(name, params)
+        validate(name, {key: value for key, value in params.items() if key != "page"}, detectors.load(page).Config)
+
+
 # (d) Names
 
 

@@ -23,9 +23,8 @@ from nullscope.saved import WEIGHTS, load
 from nullscope.scoring import LOGITS, features, join_index, logits
 
 INDEX, TEXT = Path("data/index.parquet"), Path("data/text/test.parquet")
-SHOWN = (
-    1000  # images whose features are kept for the figures: the shards are in the order of a hash, so the first are a fair sample
-)
+# Images whose features are kept for the figures: the shards are in the order of a hash, so the first are a fair sample.
+SHOWN = 1000
 
 
 def main() -> None:

@@ -1,17 +1,33 @@
 """`nullscope predict`: a person's own images, as they come."""
 
+import csv
+import dataclasses
 import json
 import os
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import conf_of, noise_image
+from conftest import conf_of, noise_image, write_noise_shards
 
-from nullscope import detectors, saved
+from nullscope import captioning, detectors, saved
 from nullscope.cli import main
+from nullscope.config import validate
+from nullscope.data.images import image_id
 from nullscope.data.loading import read_whole
+from nullscope.data.shards import Item, list_shards
+from nullscope.data.text import TextTable
+from nullscope.detectors.base import Context
+from nullscope.embedding import embed
+from nullscope.encoders.blip import Captioner, CaptionParams
+from nullscope.encoders.clip import load_text_encoder
+from nullscope.ops.patches import PatchParams
 from nullscope.scoring import logits
+
+CPU = torch.device("cpu")
+ASSETS = Path(str(files("nullscope") / "assets"))
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +113,162 @@ def test_a_folder_that_is_no_detector_is_a_usage_error(tmp_path):
 def test_help_is_there(arguments):
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0 and len(result.output) > 200
+
+
+# A detector that needs captions
+
+
+@dataclasses.dataclass
+class Captioned:
+    """A detector that takes every image off its own caption, on the encoders of the package, and what the pipeline gives it."""
+
+    model: Path
+    folder: Path  # of the shards and of the files in them
+    captions: dict[str, str]  # BLIP's own, by source
+
+    @property
+    def sources(self) -> list[str]:
+        return list(self.captions)
+
+    def scored(self, captions: dict[str, str]) -> dict[str, float]:
+        """The logits of the pipeline with these captions, by source."""
+        detector, _ = saved.load(self.model, CPU)
+        ids = {image_id(Path(source).read_bytes()): source for source in self.sources}
+        words = [captions[source] for source in ids.values()]
+        text = TextTable(list(ids), load_text_encoder(ASSETS / "clip", CPU)(words), "the test")
+        found = {}
+        for rows in read_whole(list_shards(self.folder), detector.view, workers=0):
+            found |= dict(zip((ids[name] for name in rows.image_ids), logits(detector, rows, CPU, text), strict=True))
+        return found
+
+    def csv(self, path: Path, rows: dict[str, str]) -> Path:
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("source", "caption"), *rows.items()])
+        return path
+
+
+@pytest.fixture(scope="module")
+def captioned(tmp_path_factory):
+    patches, folder = PatchParams(patch_px=16, grid=7, fill="repeat"), tmp_path_factory.mktemp("captioned")
+    write_noise_shards(folder / "shards", "patches", patches, images=10, per_shard=4)
+    conf = {**conf_of("ns_net"), "null_space": {"scope": "sample", "rank": None, "energy": None}}
+    detector = detectors.build("ns_net", conf, Context(ASSETS / "clip", patches), seed=0)
+    with torch.no_grad():
+        detector.head.weight *= 5  # logits of some size, as after training
+    caption = {"max_new_tokens": 40, "batch_size": 4}
+    made = saved.Made("ns_net", 0, conf, patches, 10**6, caption)
+    saved.save(folder / "model", detector, made, saved.Frozen(ASSETS / "clip", ASSETS / "blip"), [])
+    paths = sorted((folder / "shards/files").iterdir(), key=lambda path: int(path.stem))
+    items = [Item(image_id(path.read_bytes()), 0, path, "PNG") for path in paths]
+    params = validate("caption", caption, CaptionParams)
+    [table] = captioning.captions([items], ASSETS / "blip", params, 10**6, CPU, workers=0)
+    return Captioned(folder / "model", folder / "shards", dict(zip(map(str, paths), table["caption"].to_pylist(), strict=True)))
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """How many images BLIP is asked for, call by call."""
+    calls, caption = [], Captioner.caption
+    monkeypatch.setattr(Captioner, "caption", lambda self, pixels: calls.append(len(pixels)) or caption(self, pixels))
+    return calls
+
+
+def by_source(result):
+    assert result.exit_code == 0, result.output
+    return {record["source"]: record["logit"] for record in records(result)}
+
+
+def test_the_folder_of_a_detector_that_needs_captions_holds_what_writes_them(captioned, model):
+    assert (captioned.model / "blip/model.safetensors").is_file() and (captioned.model / "clip/tokenizer.json").is_file()
+    assert not (model / "blip").exists()
+
+
+def test_captions_that_predict_writes_are_those_of_the_pipeline(captioned, asked):
+    """As many images at once as the stage `caption` takes; the same captions, the same text features, the same logits."""
+    found = by_source(run(captioned.model, *captioned.sources, "--json"))
+    assert list(found) == captioned.sources
+    assert found == pytest.approx(captioned.scored(captioned.captions), abs=1e-5)
+    assert asked == [4, 4, 2]
+    foreign = captioned.scored(dict.fromkeys(captioned.sources, "a large green ring on grass before sea"))
+    assert all(abs(found[source] - foreign[source]) > 1e-3 for source in found)  # a caption is seen in the logit
+
+
+def test_the_features_of_predicted_captions_are_those_of_the_stage_embed(captioned):
+    """One encoder for both, to the rounding of a batched product."""
+    _, made = saved.load(captioned.model, CPU)
+    writer = captioning.Writer(captioned.model / "blip", captioned.model / "clip", made.caption, captioned.captions, CPU)
+    given = writer.features(dict.fromkeys(captioned.sources, torch.zeros(3, 64, 64)))
+    table = captioning.pa.table(
+        {"image_id": captioned.sources, "caption": list(captioned.captions.values())}, schema=captioning.CAPTIONS
+    )
+    [embedded] = embed(table.to_batches(), load_text_encoder(ASSETS / "clip", CPU))
+    expected = torch.tensor(embedded["text"].to_pylist())
+    assert given.text_ND.dtype == torch.float32
+    torch.testing.assert_close(given.rows(captioned.sources), expected, rtol=0, atol=1e-5)
+
+
+def test_given_captions_are_taken_and_missing_ones_are_written(captioned, asked, tmp_path):
+    """BLIP is not asked for what is given; captions of other images change nothing."""
+    mine = dict(zip(captioned.sources[1::2], ["a ring", "grass, sea", "sky", 'a "disc"', "sand"], strict=True))
+    file = captioned.csv(tmp_path / "captions.csv", {**mine, "elsewhere.png": "a disc"})
+    found = by_source(run(captioned.model, *captioned.sources, "--captions", file, "--json"))
+    assert found == pytest.approx(captioned.scored({**captioned.captions, **mine}), abs=1e-5)
+    assert sum(asked) == 5
+
+
+def test_with_all_captions_given_blip_is_not_asked(captioned, asked, tmp_path):
+    """Whatever else the file holds, with a byte order mark as spreadsheets write it, and blanks around a caption."""
+    file = captioned.csv(tmp_path / "captions.csv", {source: f"  {words} " for source, words in captioned.captions.items()})
+    lines = file.read_text(encoding="utf-8").replace("source,caption", "source,caption,note")
+    file.write_bytes(b"\xef\xbb\xbf" + lines.encode())
+    found = by_source(run(captioned.model, *captioned.sources, "--captions", file, "--json"))
+    assert found == pytest.approx(captioned.scored(captioned.captions), abs=1e-5)
+    assert asked == []
+
+
+def test_refused_files_leave_captions_and_order_of_the_others_alone(captioned, tmp_path):
+    """Among good files, some twice: every verdict stands where its source stood."""
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "strip.png").write_bytes(noise_image(0, 0, side=9))
+    good, bad = captioned.sources, [str(tmp_path / name) for name in ("text.png", "strip.png", "missing.png")]
+    mixed = [bad[0], good[3], good[1], bad[1], bad[2], good[3], good[0], bad[0]]
+    result = run(captioned.model, *mixed, "--json")
+    assert result.exit_code == 1
+    found = records(result)
+    assert [record["source"] for record in found] == mixed
+    assert ["refused" in record for record in found] == [source in bad for source in mixed]
+    expected = captioned.scored(captioned.captions)
+    assert all(record["logit"] == pytest.approx(expected[record["source"]], abs=1e-5) for record in found if "logit" in record)
+
+
+def test_nothing_but_refused_files_writes_no_caption(captioned, asked, tmp_path):
+    result = run(captioned.model, tmp_path / "missing.png", "--json")
+    assert result.exit_code == 1 and len(records(result)) == 1 and asked == []
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "expected the columns source and caption, found none"),
+        (b"file,words\na.png,a ring\n", "expected the columns source and caption, found file, words"),
+        (b"source\na.png\n", "expected the columns source and caption, found source"),
+        (b"source,caption\na.png,a ring\nb.png,  \n", "the caption of b.png is empty"),
+        (b"source,caption\na.png\n", "the caption of a.png is empty"),
+        (b"source,caption\na.png,caf\xe9\n", "is not CSV in UTF-8"),
+        (b"s\xf6urce,caption\na.png,a ring\n", "is not CSV in UTF-8"),
+        (b'source,caption\na.png,"' + b"x" * 200_000 + b'"\n', "is not CSV in UTF-8: field larger"),
+    ],
+    ids=["empty", "other columns", "one column", "blank caption", "short line", "latin-1", "latin-1 header", "endless field"],
+)
+def test_a_bad_file_of_captions_ends_in_a_sentence_that_names_it(captioned, tmp_path, content, sentence):
+    """Before anything is loaded or scored."""
+    file = tmp_path / "captions.csv"
+    file.write_bytes(content)
+    result = run(captioned.model, captioned.sources[0], "--captions", file, "--json")
+    assert result.exit_code == 2 and result.stdout == ""
+    assert f"Error: {file}" in result.stderr and sentence in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_file_of_captions_that_is_not_there_ends_in_a_sentence(captioned, tmp_path):
+    result = run(captioned.model, captioned.sources[0], "--captions", tmp_path / "captions.csv")
+    assert result.exit_code == 2 and "captions.csv" in result.stderr and "does not exist" in result.stderr

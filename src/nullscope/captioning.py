@@ -45,15 +45,17 @@ class Writer:
     def __init__(self, blip: Path, clip: Path, params: dict[str, Any], given: Mapping[str, str], device: torch.device) -> None:
         """``params``: of the section ``caption``; ``given``: captions by the name of the image, taken as they are."""
         self.reader, self.given = PixelReader(blip), given
-        self.captioner = Captioner(blip, validate("caption", params, CaptionParams), device)
+        self.params = validate("caption", params, CaptionParams)
+        self.captioner = Captioner(blip, self.params, device)
         self.encode = load_text_encoder(clip, device)
 
     def features(self, pixels: Mapping[str, Tensor]) -> TextTable:
         """Return the features of the captions of the images that ``pixels`` names, as `PixelReader` sees them: (3, S, S) each."""
         known = {name: self.given[name] for name in pixels if name in self.given}
         left = [name for name in pixels if name not in known]
-        if left:
-            known |= zip(left, self.captioner.caption(torch.stack([pixels[name] for name in left])), strict=True)
+        for start in range(0, len(left), self.params.batch_size):
+            names = left[start : start + self.params.batch_size]
+            known |= zip(names, self.captioner.caption(torch.stack([pixels[name] for name in names])), strict=True)
         return TextTable(list(known), self.encode(list(known.values())), "captions")
 
 

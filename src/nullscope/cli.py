@@ -115,11 +115,15 @@ def export(model: Path, out: Path) -> None:
 
 
 def _read_captions(path: Path) -> dict[str, str]:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if not {"source", "caption"} <= set(reader.fieldnames or []):
-            raise ValueError(f"{path}: expected the columns source and caption, found {', '.join(reader.fieldnames or ['none'])}")
-        rows = [(row["source"], (row["caption"] or "").strip()) for row in reader]
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            names = reader.fieldnames or ["none"]
+            if not {"source", "caption"} <= set(names):
+                raise ValueError(f"{path}: expected the columns source and caption, found {', '.join(names)}")
+            rows = [(row["source"], (row["caption"] or "").strip()) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not CSV in UTF-8: {error}") from None
     empty = [source for source, caption in rows if not caption]
     if empty:
         raise ValueError(f"{path}: the caption of {empty[0]} is empty; leave the line out, and one is written")

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nullscope.config import ParamsError, validate
 from nullscope.encoders.attention import PROJECTIONS, LoraParams, SplitAttention, add_lora, fused_state_dict, split_attention
 
 WIDTH, LAYERS = 48, 3
@@ -131,3 +132,60 @@ def test_adapters_of_vit_l_14_count_as_in_the_papers():
         split_attention(tower)
         add_lora(tower, LORA)
     assert sum(parameter.numel() for parameter in tower.parameters() if parameter.requires_grad) == 884_736
+
+
+# Adapters on the last blocks only
+
+
+def adapted_blocks(tower: nn.Module) -> list[int]:
+    """The numbers of the blocks in which anything trains."""
+    return sorted({int(name.split(".")[2]) for name, parameter in tower.named_parameters() if parameter.requires_grad})
+
+
+@pytest.mark.parametrize(("blocks", "expected"), [(None, [0, 1, 2]), (1, [2]), (2, [1, 2]), (3, [0, 1, 2])])
+def test_the_last_blocks_are_adapted_each_as_ever(blocks, expected):
+    tower = adapted_tower(LORA.model_copy(update={"blocks": blocks}))
+    assert adapted_blocks(tower) == expected
+    everything = {name for name, parameter in adapted_tower().named_parameters() if parameter.requires_grad}
+    trainable = {name for name, parameter in tower.named_parameters() if parameter.requires_grad}
+    assert trainable == {name for name in everything if int(name.split(".")[2]) in expected}
+
+
+def test_blocks_before_the_adapted_ones_compute_what_they_did(images):
+    """With what training puts into the last block, the tokens that reach it are still those of the frozen tower."""
+    tower, plain = trained(adapted_tower(LORA.model_copy(update={"blocks": 1}))).eval(), split_tower()
+    tokens = []
+    for each in (tower, plain):
+        each.transformer.resblocks[LAYERS - 1].register_forward_pre_hook(lambda module, inputs: tokens.append(inputs[0]))
+    with torch.inference_mode():
+        assert (tower(images) - plain(images)).abs().max() > 1e-3
+    assert torch.equal(*tokens)
+
+
+def test_merged_weights_of_some_blocks_load_strictly_too(images):
+    tower, stock = trained(adapted_tower(LORA.model_copy(update={"blocks": 2}))).eval(), stock_tower(seed=3)
+    stock.load_state_dict(fused_state_dict(tower), strict=True)
+    with torch.inference_mode():
+        torch.testing.assert_close(stock(images), tower(images), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(("blocks", "expected"), [(2, [22, 23]), (12, list(range(12, 24))), (23, list(range(1, 24)))])
+def test_blocks_of_two_digits_are_not_taken_for_those_of_one(blocks, expected):
+    """In the 24 blocks of ViT-L/14 number 2 is not 12, 20 or 22."""
+    with torch.device("meta"):
+        tower = open_clip.model.CLIP(**open_clip.get_model_config("ViT-L-14-quickgelu")).visual.requires_grad_(False)
+        split_attention(tower)
+        add_lora(tower, LORA.model_copy(update={"blocks": blocks}))
+    assert adapted_blocks(tower) == expected
+    assert sum(parameter.numel() for parameter in tower.parameters() if parameter.requires_grad) == 36_864 * blocks
+
+
+def test_more_blocks_than_the_tower_has_are_an_error_that_names_both():
+    with pytest.raises(ValueError, match=r"at most the 3 blocks of the tower, found 4"):
+        adapted_tower(LORA.model_copy(update={"blocks": 4}))
+
+
+@pytest.mark.parametrize("blocks", [0, -1, 1.5, True])
+def test_a_number_of_blocks_is_a_whole_one_of_at_least_one(blocks):
+    with pytest.raises(ParamsError, match="blocks"):
+        validate("lora", {**LORA.model_dump(), "blocks": blocks}, LoraParams)

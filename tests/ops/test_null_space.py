@@ -12,7 +12,8 @@ from torch import Tensor
 
 from nullscope.config import ParamsError, validate
 from nullscope.ops import null_space
-from nullscope.ops.null_space import NullSpaceParams, basis_of_gram, batch_basis, gram, remove, remove_own
+from nullscope.ops.null_space import NullSpace, NullSpaceParams, basis_of_gram, batch_basis, gram, remove, remove_own
+from nullscope.saved import kept, restore
 
 properties = settings(derandomize=True, deadline=None, max_examples=60)
 widths = st.integers(2, 48)
@@ -431,3 +432,172 @@ def test_other_parameters_are_refused_with_their_name(values: dict[str, object],
     """Each error names the key, and what was expected."""
     with pytest.raises(ParamsError, match=f"(?s){message}"):
         validate("null_space", values, NullSpaceParams)
+
+
+# As a part of a detector
+
+SCOPES: list[dict[str, object]] = [
+    {"scope": "none"},
+    {"scope": "global", "rank": 3},
+    {"scope": "global", "energy": 0.9},
+    {"scope": "batch"},
+    {"scope": "sample"},
+]
+
+
+def part(width: int = 24, *, training: bool = True, dtype: torch.dtype = torch.float64, **params: object) -> NullSpace:
+    """A null space as a detector holds it."""
+    return NullSpace(NullSpaceParams(**params), width).to(dtype).train(training)
+
+
+def unit(text: Tensor) -> Tensor:
+    """Captions of length one, so that each counts the same."""
+    return text / text.norm(dim=1, keepdim=True)
+
+
+def expected_removal(params: dict[str, object], image: Tensor, text: Tensor, all_text: Tensor, training: bool) -> np.ndarray:
+    """What every scope should leave of image features, each by the paper's projector of the captions it is meant to see."""
+    if params["scope"] == "none":
+        return image.numpy()
+    if params["scope"] == "global":
+        _, values, rows = np.linalg.svd(unit(all_text).numpy(), full_matrices=True)
+        share = np.cumsum(values**2) / np.sum(values**2)
+        count = params.get("rank") or int(np.flatnonzero(share >= params["energy"])[0]) + 1
+        return image.numpy() @ (np.eye(len(rows)) - rows[:count].T @ rows[:count])
+    if params["scope"] == "batch" and training:
+        return image.numpy() @ paper_projector(text)
+    return np.stack([image[row].numpy() @ paper_projector(text[row : row + 1]) for row in range(len(image))])
+
+
+@pytest.mark.parametrize("params", SCOPES, ids=str)
+@pytest.mark.parametrize("training", [True, False], ids=["training", "testing"])
+def test_every_scope_removes_what_it_says(params: dict[str, object], training: bool) -> None:
+    """``batch`` in testing is a batch of one; the others do not ask whether they train."""
+    image, text, all_text = features(6, 24), captions(6, 24, seed=2), captions(200, 24, seed=3, decay=0.7)
+    projection = part(training=training, **params)
+    projection.prepare(all_text.split(33))
+    found = projection(image, text)
+    np.testing.assert_allclose(found, expected_removal(params, image, text, all_text, training), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("params", SCOPES, ids=str)
+def test_a_test_image_does_not_depend_on_its_neighbours(params: dict[str, object]) -> None:
+    """Nor on their captions."""
+    image, text = features(6, 24), captions(6, 24, seed=2)
+    projection = part(training=False, **params)
+    projection.prepare([captions(200, 24, seed=3, decay=0.7)])
+    alone = torch.cat([projection(image[row : row + 1], text[row : row + 1]) for row in range(6)])
+    torch.testing.assert_close(projection(image, text), alone, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("params", SCOPES, ids=str)
+def test_needs_of_captions_are_announced_and_are_what_it_needs(params: dict[str, object]) -> None:
+    """Where they are announced a batch without them is refused, in training and testing; elsewhere they change nothing."""
+    projection, image = part(**params), features(3, 24)
+    projection.prepare([captions(200, 24, decay=0.7)])
+    assert projection.needs_captions == (params["scope"] != "none")
+    assert projection.captions_at_inference == (params["scope"] in ("batch", "sample"))
+    for training in (True, False):
+        projection.train(training)
+        if projection.captions_at_inference:
+            with pytest.raises(ValueError, match=f"{params['scope']}.*expected the captions of the images, found none"):
+                projection(image, None)
+        else:
+            assert torch.equal(projection(image, None), projection(image, captions(3, 24)))
+
+
+def test_scope_none_gives_back_the_feature_itself() -> None:
+    """In any type."""
+    image = features(3, 24).bfloat16()
+    assert part(scope="none")(image, None) is image
+
+
+@properties
+@given(seed=seeds, chunk=st.integers(1, 90))
+def test_preparing_in_chunks_equals_one_pass(seed: int, chunk: int) -> None:
+    """Whatever their size; the captions are asked for once, as they come."""
+    text = captions(80, 12, seed, decay=0.8)
+    whole, stream = part(12, scope="global", rank=4), part(12, scope="global", rank=4)
+    whole.prepare([text])
+    stream.prepare(part_of_text for part_of_text in text.split(chunk))
+    torch.testing.assert_close(stream.basis_DK, whole.basis_DK, rtol=0, atol=1e-9)
+
+
+def test_every_caption_counts_the_same_however_long_its_feature_is() -> None:
+    """Lengths of text features differ by chance; without this the longest caption would be the first direction."""
+    text = captions(80, 12, decay=0.8)
+    plain, stretched = part(12, scope="global", rank=4), part(12, scope="global", rank=4)
+    plain.prepare([text])
+    stretched.prepare([text * torch.linspace(0.01, 100, 80, dtype=torch.float64)[:, None]])
+    torch.testing.assert_close(stretched.basis_DK, plain.basis_DK, rtol=0, atol=1e-9)
+    assert not torch.allclose(basis_of_gram(gram([text]), rank=4).abs(), plain.basis_DK.abs(), atol=1e-3)
+
+
+@pytest.mark.parametrize("scope", ["none", "batch", "sample"])
+def test_other_scopes_look_at_no_caption_in_advance(scope: str) -> None:
+    """Not even at the stream, which is a pass over the training set."""
+
+    def never():
+        raise AssertionError("asked for a caption")
+        yield
+
+    projection = part(scope=scope)
+    projection.prepare(never())
+    assert projection.basis_DK.shape == (24, 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_basis_has_the_type_of_the_detector_and_is_found_in_double(dtype: torch.dtype) -> None:
+    """A basis found in float32 would be another one behind the sixth digit."""
+    text = captions(300, 24, decay=0.8, dtype=torch.float32)
+    projection = part(dtype=dtype, scope="global", rank=5)
+    projection.prepare([text])
+    assert projection.basis_DK.dtype == dtype
+    assert torch.equal(projection.basis_DK, basis_of_gram(gram([unit(text.double())]), rank=5).to(dtype))
+
+
+@pytest.mark.parametrize("ranks", [(3, 3), (3, 7), (7, 3), (3, None), (None, 3)], ids=str)
+def test_a_basis_of_another_width_is_saved_and_restored(ranks: tuple[int | None, int | None]) -> None:
+    """Whatever the part held before: another energy of other captions gives another number of directions."""
+
+    class Detector(torch.nn.Module):
+        def __init__(self, rank: int | None) -> None:
+            super().__init__()
+            self.null_space = part(dtype=torch.float32, scope="global", rank=3)
+            if rank is not None:
+                self.null_space.params = NullSpaceParams(scope="global", rank=rank)
+                self.null_space.prepare([captions(100, 24, seed=rank, decay=0.8)])
+
+        def kept_state(self):
+            yield from self.named_buffers()
+
+    trained, fresh = (Detector(rank) for rank in ranks)
+    weights = {name: tensor.clone() for name, tensor in kept(trained).items()}
+    restore(fresh, weights)
+    image = features(5, 24, dtype=torch.float32)
+    assert torch.equal(fresh.null_space(image, None), trained.null_space(image, None))
+    assert fresh.null_space.basis_DK.shape == (24, ranks[0] or 0)
+    assert list(fresh.state_dict()) == ["null_space.basis_DK"]  # it is still a buffer, and is saved again
+    assert torch.equal(kept(fresh)["null_space.basis_DK"], weights["null_space.basis_DK"])
+
+
+def test_a_batch_that_spans_everything_is_refused_in_training_and_scored_in_testing() -> None:
+    """In training nothing would be left of the features; in testing each image loses one direction of many."""
+    image, text = features(24, 24), captions(24, 24)
+    projection = part(scope="batch")
+    with pytest.raises(ValueError, match="null space is empty"):
+        projection(image, text)
+    assert projection.eval()(image, text).norm(dim=1).min() > 1
+
+
+@pytest.mark.parametrize("params", SCOPES[1:], ids=str)
+def test_no_gradient_flows_along_what_is_removed(params: dict[str, object]) -> None:
+    """In a detector: a step of the tower changes nothing that the projection would take away."""
+    text = captions(6, 24, seed=2)
+    projection = part(**params)
+    projection.prepare([captions(200, 24, seed=3, decay=0.7)])
+    image = features(6, 24).requires_grad_()
+    projection(image, text).pow(3).sum().backward()
+    left = projection(image.grad, text)
+    torch.testing.assert_close(left, image.grad, rtol=0, atol=1e-9)
+    assert image.grad.abs().max() > 0.1

@@ -19,35 +19,16 @@ from rich.console import Console
 
 from nullscope.contracts import SCORES
 from nullscope.data.tables import read_table, write_table
-from nullscope.files import directory_sha256, write_json
+from nullscope.files import directory_sha256
 from nullscope.metrics import evaluate
 from nullscope.report.curves import FPR_G, Scores, curves
 from nullscope.report.inputs import read_inputs
-from nullscope.report.layout import Column, Spread, Table, to_csv, to_markdown
+from nullscope.report.layout import Column, Spread, Table, is_clear, to_csv, to_markdown
 from nullscope.report.tables import print_summary, subsets_of
 
-STAGES = Path(__file__).parents[2] / "stages"
-RUNS = ["ns_net-0", "ns_net-1", "clip_lora-0", "clip_lora-1"]
+RUNS = [f"{name}-{seed}" for name in ("ns_net", "clip_lora", "probe") for seed in (0, 1)]
 SEEN = frozenset({"unet", "vae"})
 VOID = {"meta", "link", "img", "br"}
-
-
-def stage(root: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", str(STAGES / f"{name}.py"), *arguments]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-
-
-@pytest.fixture(scope="session")
-def project(make_project, tmp_path_factory):
-    """A project after `evaluate` and `report`, and what `report` printed: (root, text)."""
-    root = make_project(tmp_path_factory.mktemp("project"))
-    done = stage(root, "evaluate", RUNS[0])
-    assert done.returncode == 0, done.stderr
-    for run in RUNS[1:]:  # as the stage does, without the seconds of a start
-        write_json(root / f"metrics/{run}.json", evaluate(read_table(root / f"scores/{run}.parquet", SCORES), SEEN))
-    done = stage(root, "report")
-    assert done.returncode == 0, done.stderr
-    return root, done.stdout
 
 
 class Page(HTMLParser):
@@ -87,7 +68,7 @@ def page(project) -> Page:
 
 def test_page_has_every_section_and_the_contents_lead_there(page):
     sections = [section["id"] for section in page.all("section")]
-    assert sections == ["summary", "per-generator", "figures", "data", "numbers"]
+    assert sections == ["summary", "per-generator", "insight", "figures", "data", "numbers"]
     assert [link["href"] for link in page.all("a")] == [f"#{name}" for name in sections]
 
 
@@ -98,11 +79,12 @@ def test_page_needs_nothing_from_outside(project, page):
     assert all(image["src"].startswith("data:image/png;base64,") for image in page.all("img"))
 
 
-def test_every_image_says_what_it_shows(page):
+def test_every_image_says_what_it_shows(project, page):
     alts = [image["alt"] for image in page.all("img")]
-    assert len(alts) == len(set(alts)) == 6
+    assert len(alts) == len(set(alts)) == 9
     assert all(len(alt) > 60 for alt in alts)
-    assert any("clip_lora: reals 88.3 %" in alt for alt in alts)
+    reals = [json.loads((project[0] / f"metrics/clip_lora-{seed}.json").read_text())["r_acc"] for seed in (0, 1)]
+    assert any(f"clip_lora: reals {100 * np.mean(reals):.1f} %" in alt for alt in alts)
 
 
 def test_every_header_has_a_scope_and_a_body_row_begins_with_one(page):
@@ -118,13 +100,15 @@ def test_page_states_the_numbers_of_the_metrics_files(project, page):
     assert f"ns_net has the highest balanced accuracy, {balanced:.1f} %" in text
     assert "NxN px: a side is too short" in text
     assert "4 of them repeat the very bytes of another" in text
+    assert "In 75 % of the training pictures the colour of the object told the label" in text
+    assert "A linear classifier that sees only the frozen text features of 180 training captions is right on" in text
 
 
-def test_report_is_the_same_bytes_again(project):
+def test_report_is_the_same_bytes_again_whatever_the_number_of_threads(project, stage):
     root, _ = project
     first = directory_sha256(root / "reports"), (root / "metrics/summary.json").read_bytes()
     shutil.rmtree(root / "reports")
-    assert stage(root, "report").returncode == 0
+    assert stage(root, "report", OMP_NUM_THREADS="3", OPENBLAS_NUM_THREADS="3").returncode == 0
     assert (directory_sha256(root / "reports"), (root / "metrics/summary.json").read_bytes()) == first
 
 
@@ -150,17 +134,18 @@ def test_metrics_file_is_the_evaluation_of_the_scores(project):
 
 def test_tables_and_figures_lie_beside_the_page(project):
     tables = {"summary", "averages", "per_generator", "per_generator_ap", "runs", "losses", "index", "refused", "parameters"}
+    tables |= {"comparison", "shortcut", "semantics", "captions_alone"}
     assert {file.name for file in (project[0] / "reports/tables").iterdir()} == {
         f"{t}.{s}" for t in tables for s in ("csv", "md")
     }
-    figures = {"generators", "roc", "logits", "calibration", "training", "examples"}
+    figures = {"generators", "roc", "logits", "calibration", "training", "examples", "features", "shortcut", "semantics"}
     assert {file.name for file in (project[0] / "reports/figures").iterdir()} == {f"{figure}.png" for figure in figures}
 
 
 def test_csv_shows_percent_with_the_lowest_and_highest_seed(project):
     rows = list(csv.DictReader(StringIO((project[0] / "reports/tables/per_generator.csv").read_text(encoding="utf-8"))))
     seeds = [json.loads((project[0] / f"metrics/clip_lora-{seed}.json").read_text())["subsets"]["vq"]["f_acc"] for seed in (0, 1)]
-    assert [row["detector"] for row in rows] == ["ns_net", "clip_lora"], "the order of the parameters"
+    assert [row["detector"] for row in rows] == ["ns_net", "clip_lora", "probe"], "the order of the parameters"
     assert list(rows[0])[1:4] == ["real_percent", "real_percent_min", "real_percent_max"], "the reals come first"
     found = [float(rows[1][f"vq_percent{suffix}"]) for suffix in ("", "_min", "_max")]
     assert found == pytest.approx([100 * np.mean(seeds), 100 * min(seeds), 100 * max(seeds)], abs=1e-3)
@@ -197,6 +182,10 @@ def test_print_summary_prints_the_stages_table_again(project):
         ("scores/ns_net-1.parquet", "run `dvc repro` to make it"),
         ("metrics/clip_lora-1.json", "run `dvc repro` to make it (stage `evaluate`)"),
         ("data/shards/images/test/test-000000.tar", "run `dvc repro` to make them (stage `shard`)"),
+        ("data/features/clip_lora-0.parquet", "run `dvc repro` to make it"),
+        ("data/text/test.parquet", "run `dvc repro` to make it"),
+        ("data/captions.parquet", "run `dvc repro` to make it"),
+        ("models/ns_net-0/weights.safetensors", "run `dvc repro` to make it (stage `train`)"),
     ],
 )
 def test_missing_file_is_named_with_its_maker(project, tmp_path, missing, maker):
@@ -207,7 +196,7 @@ def test_missing_file_is_named_with_its_maker(project, tmp_path, missing, maker)
     assert str((root / missing).parent) in str(error.value)
 
 
-def test_error_is_one_line_and_the_last_report_still_stands(project, tmp_path):
+def test_error_is_one_line_and_the_last_report_still_stands(project, tmp_path, stage):
     root = Path(shutil.copytree(project[0], tmp_path / "copy"))
     (root / "metrics/clip_lora-1.json").unlink()
     done = stage(root, "report")
@@ -225,6 +214,7 @@ def test_error_is_one_line_and_the_last_report_still_stands(project, tmp_path):
         ("models/ns_net-0/history.csv", "step,epoch,phase,loss\n", "found 0 of"),
         ("data/rejects.csv", "file,why\n", "expected the columns source and reason, found ['file', 'why']"),
         ("metrics/ns_net-0.json", "{", "is not JSON"),
+        ("models/ns_net-0/weights.safetensors", "PK", "expected the tensor null_space.basis_DK"),
     ],
 )
 def test_broken_file_is_refused(project, tmp_path, file, content, message):
@@ -244,7 +234,7 @@ def test_figures_show_the_clean_scores_only(project, tmp_path):
     np.testing.assert_array_equal(read_inputs(root).curves["ns_net"].auroc_S, read_inputs(project[0]).curves["ns_net"].auroc_S)
 
 
-def test_scores_of_another_index_are_refused(tmp_path, make_project):
+def test_scores_of_another_index_are_refused(tmp_path, make_project, stage):
     root = make_project(tmp_path / "other")
     table = read_table(root / "scores/ns_net-0.parquet", SCORES)
     write_table(root / "scores/ns_net-0.parquet", table.slice(1), SCORES)
@@ -299,3 +289,32 @@ def test_table_without_seeds_or_numbers():
         "| Detector | Acc \\| all | ECE |\n| --- | ---: | ---: |\n| a | **50.0** | 20.0 |\n| b | 40.0 | n/a |\n"
         in to_markdown(table)
     )
+
+
+def test_intervals_show_their_half_and_have_columns_of_their_own():
+    columns = [Column("acc", "Acc", best="max"), Column("less", "Less", "points", against=(0, 0))]
+    rows = [
+        [Spread(0.5, 0.45, 0.55, 3, "interval"), Spread(-0.02, -0.03, -0.01, 3, "interval")],
+        [Spread(0.4, 0.3, 0.5, 2, "range"), Spread(0.02, -0.01, 0.05, 3, "interval")],
+    ]
+    table = Table("t", "Title", "Note.", columns, rows)
+    header, first, _ = to_csv(table).splitlines()
+    assert header == "acc_percent,acc_percent_low,acc_percent_high,less_points,less_points_low,less_points_high"
+    assert first == "50.0000,45.0000,55.0000,-2.0000,-3.0000,-1.0000"
+    markdown = to_markdown(table)
+    assert "| **50.0** ± 5.0 | -2.0\\* ± 1.0 |" in markdown, "an interval that excludes zero is marked"
+    assert "| 40.0 (30.0 to 50.0) | +2.0 ± 3.0 |" in markdown, "one that includes it is not"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "clear"), [(0.56, 0.7, True), (0.3, 0.44, True), (0.54, 0.7, False), (0.3, 0.46, False), (0.2, 0.9, False)]
+)
+def test_an_interval_is_clear_only_of_what_it_has_nothing_in_common_with(low, high, clear):
+    assert is_clear(Spread((low + high) / 2, low, high, 3, "interval"), (0.45, 0.55)) is clear
+    assert not is_clear(Spread((low + high) / 2, low, high, 2, "range"), (0.45, 0.55))
+
+
+def test_the_report_does_not_wait_for_torch():
+    """It takes seconds to import, and the report needs nothing of it."""
+    code = "import sys; from nullscope.report import inputs, page; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

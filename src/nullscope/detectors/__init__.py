@@ -21,14 +21,16 @@ NAMES = sorted(module.name for module in pkgutil.iter_modules(__path__) if modul
 
 
 def page_of(name: str, params: dict[str, Any]) -> str:
-    """Return the name of the module that the detector ``name`` with these parameters is."""
+    """Return the name of the module that the detector ``name`` with these parameters is. Raises `ValueError` without any."""
+    if not isinstance(params, dict):
+        raise ValueError(f"parameters `detectors.{name}`: expected a mapping, found {type(params).__name__}")
     return params.get("page", name)
 
 
 def file_of(page: str) -> Path:
     """Return the file of a page. Raises `ValueError` on an unknown one."""
     if page not in NAMES:
-        near = difflib.get_close_matches(page, NAMES, n=1)
+        near = difflib.get_close_matches(str(page), NAMES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"no detector {page!r}; known: {', '.join(NAMES)}{hint}")
     return Path(__file__).with_name(f"{page}.py")

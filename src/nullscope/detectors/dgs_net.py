@@ -78,7 +78,7 @@ class Detector(base.Detector):
 
     def features(self, batch: Batch) -> Tensor:
         """Return the image features f, (B, D)."""
-        return self.null_space(self.clip(batch.inputs), batch.text_BD).float()
+        return self.null_space(self.clip(batch.inputs), batch.text_BD).to(self.head.weight.dtype)  # float32, under autocast too
 
     def classify(self, feature_BK: Tensor) -> Tensor:
         """Return the logits, (B,)."""
@@ -98,19 +98,20 @@ class Detector(base.Detector):
 
         The gradient of their sum at f is eq. 16: hooks edit it on its way into the tower.
         """
-        if self.phase == "frozen_head":
-            logit_B = self.frozen_head(self.frozen_features(batch)).squeeze(1)
-            return {"frozen_bce": F.binary_cross_entropy_with_logits(logit_B, batch.is_fake_B)}
-        feature_BD = self.features(batch)
-        with torch.autocast(feature_BD.device.type, enabled=False):  # the surgery is exact in float32
+        frozen_BD = self.frozen_features(batch) if self.params.prior_weight else None
+        feature_BD = None if self.phase == "frozen_head" else self.features(batch)
+        with torch.autocast(batch.is_fake_B.device.type, enabled=False):  # the heads and the surgery are exact in float32
+            if feature_BD is None:
+                logit_B = self.frozen_head(frozen_BD).squeeze(1)
+                return {"frozen_bce": F.binary_cross_entropy_with_logits(logit_B, batch.is_fake_B)}
             text_loss, harm_BD = self.harm(batch.text_BD, batch.is_fake_B)
             if self.params.suppress == "sum":
                 feature_BD = off_direction(feature_BD, harm_BD)
             task_BD = off_direction(feature_BD, harm_BD) if self.params.suppress == "task" else feature_BD
             task_loss = F.binary_cross_entropy_with_logits(self.classify(task_BD), batch.is_fake_B)
             terms = {"bce": task_loss, "text": text_loss}
-            if self.params.prior_weight:
-                help_BD = self.help(self.frozen_features(batch), batch.is_fake_B)
+            if frozen_BD is not None:
+                help_BD = self.help(frozen_BD, batch.is_fake_B)
                 share = 1.0 if self.params.prior_scale == "sample" else 1 / len(feature_BD)
                 terms["align"] = self.params.prior_weight * share * (feature_BD * help_BD).sum()
         return terms

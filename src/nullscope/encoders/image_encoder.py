@@ -51,12 +51,18 @@ class ImageEncoder(nn.Module):
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Within it the tower is the pre-trained one: its adapters are off. No second copy of the weights is needed."""
-        adapted = [module for module in self.tower.modules() if isinstance(module, LoraLayer)]
+        """Within it the tower is the pre-trained one: its adapters are off. No second copy of the weights is needed.
+
+        Afterwards everything is as it was before, adapters that were off and parameters that did not train included.
+        """
+        adapted = [module for module in self.tower.modules() if isinstance(module, LoraLayer) and not module.disable_adapters]
+        trains = {parameter: parameter.requires_grad for module in adapted for parameter in module.parameters()}
         for module in adapted:
             module.enable_adapters(False)
         try:
             yield
         finally:
             for module in adapted:
-                module.enable_adapters(True)
+                module.enable_adapters(True)  # it also says of every adapter that it trains
+            for parameter, as_before in trains.items():
+                parameter.requires_grad_(as_before)

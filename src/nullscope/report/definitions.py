@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from nullscope.report.insight import Insight
+
 DEFINITIONS: dict[str, str] = {
     "Logit": (
         "The detector's output for one image. Above 0 (strictly) the image is called fake; nothing is tuned on the test set."
@@ -48,10 +50,53 @@ DEFINITIONS: dict[str, str] = {
     ),
     "Fakes found at 1 % or 5 % false alarms": (
         "The largest share of fakes that any threshold finds while calling at most that share of the reals fake, over all "
-        "test images at once. The threshold is the test set's own: a limit of what calibration could reach."
+        "test images at once; or (tpr_5, tpr_5_unseen) per subset, and then the mean over subsets. The threshold is the test "
+        "set's own: a limit of what calibration could reach."
     ),
     "95 % interval": (
         "Wilson's score interval for a share of so many images. It knows nothing of the training: for that, look at the seeds."
     ),
-    "Over seeds": "The number is the mean; below it stand the lowest and the highest seed.",
+    "Over seeds, ±": (
+        "The number is the mean. Of two seeds the lower and the higher stand below it. From three seeds on, ± is half the width "
+        "of the 95 % interval of the mean (Student's t, n - 1 degrees of freedom). A seed draws the initial weights and the "
+        "order of the training; the images are the same, so the interval says nothing of another test set."
+    ),
+    "Difference to the first detector": (
+        "The difference to the first detector of the run at the same seed, in points; then mean and interval as above. "
+        "Marked * where the interval excludes zero. Of many detectors that do not differ, one in twenty is marked all the same."
+    ),
+    "Cross-validated AUROC of features": (
+        "A logistic regression on standardised features, trained on four fifths of the images and judged on the last fifth, five "
+        "times; the mean of the five AUROCs. Both parts hold all generators."
+    ),
 }
+CAPTIONS_ALONE = {
+    "Captions alone": (
+        "The same classifier on the frozen text features of BLIP's captions (the first 10,000 of each split), trained on the "
+        "training split and judged on the test split. It says how much of the label the subject of a picture gives away."
+    ),
+}
+SEMANTICS = {
+    "Matched and mismatched sets": (
+        "Of the test images whose features are kept. Matched: reals and fakes paired one to one so that the cosines of their "
+        "captions' features are the largest in sum, and of these pairs the nearest. Mismatched: the reals lowest and the fakes "
+        "highest on the first principal axis of the captions' features. Half as many of each kind as the rarer kind has."
+    ),
+}
+SHORTCUT = {
+    "Colour AUROC (colour_auroc)": (
+        "Among test pictures of the same label and generator, the chance that one whose caption names a colour of the fakes "
+        "scores above one with a colour of the reals, ties counting half; the mean over these groups, weighted by their pairs. "
+        "50 % is blind to colour. The colour is the one that BLIP names: a caption that names none or several is left out."
+    ),
+    "Colour agrees, conflicts": (
+        "Test pictures whose colour is one that their own label had in training, or one that the other label had; all generators "
+        "at once. AUROC and balanced accuracy within each part."
+    ),
+}
+
+
+def definitions(insight: Insight) -> dict[str, str]:
+    """Return the definitions of what the report shows."""
+    optional = ((CAPTIONS_ALONE, insight.captions), (SEMANTICS, insight.semantics), (SHORTCUT, insight.shortcut))
+    return DEFINITIONS | {name: words for terms, shown in optional if shown for name, words in terms.items()}

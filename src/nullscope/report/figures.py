@@ -1,14 +1,6 @@
-"""The report's figures as PNG bytes. Every detector has one colour and line style throughout.
-
-The same numbers give the same bytes: matplotlib's own defaults instead of the user's, its bundled font, no metadata.
-"""
+"""The report's figures, and those of them that show how the detectors score, are calibrated and were trained."""
 
 from __future__ import annotations
-
-import io
-import math
-from collections.abc import Callable, Mapping, Sized
-from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
@@ -19,77 +11,36 @@ from matplotlib.patches import Patch
 
 from nullscope.contracts import FAKE
 from nullscope.metrics import wilson
-from nullscope.report import findings
+from nullscope.report import findings, forest, maps
+from nullscope.report.canvas import GREY, INK, LINES, SEED, STYLE, WIDTH, Figure, Look, if_seeds, looks, panels, png
 from nullscope.report.curves import FPR_G, Curves
-from nullscope.report.inputs import Example, History, Inputs, Metrics
-from nullscope.report.tables import by_detector, subsets_of
+from nullscope.report.examples import Example
+from nullscope.report.inputs import History, Inputs, Metrics
+from nullscope.report.seeds import by_detector
+from nullscope.report.tables import subsets_of
 
-# Okabe and Ito's colours, told apart by colour-blind readers, without the yellow that white paper swallows.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#595959")
-LINES = ("-", "--", ":", "-.")  # once the colours are used up
-INK, GREY, FAINT = "#222222", "#8C8C8C", "#DDDDDD"
-WIDTH = 7.2  # inches
-DPI = 170
-STYLE = {
-    "font.size": 8.5,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": FAINT,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "figure.dpi": DPI,
-    "figure.constrained_layout.use": True,
-}
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A picture with its words."""
-
-    name: str  # of its file
-    title: str
-    caption: str  # what is drawn, and how
-    alt: str  # what it shows
-    png: bytes
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a detector is drawn, everywhere."""
-
-    colour: str
-    line: str
-
-
-def looks(names: list[str]) -> dict[str, Look]:
-    """Return the look of every detector, by its place in the parameters."""
-    return {name: Look(COLOURS[at % len(COLOURS)], LINES[at // len(COLOURS) % len(LINES)]) for at, name in enumerate(names)}
+BANDS = 4  # of seeds: more of them hide each other
 
 
 def draw_figures(inputs: Inputs) -> list[Figure]:
-    """Return every figure of the report, in its order."""
+    """Return every figure of the report, in its order: those that there is something to show in."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
-        look = looks(list(inputs.curves))
-        return [
+        look, insight = looks(list(inputs.curves)), inputs.insight
+        drawn = [
+            forest.comparison(inputs.summary, look),
             _generators(inputs.summary, look),
             _roc(inputs.curves, look),
             _logits(inputs.curves, look),
             _calibration(inputs.curves, inputs.summary, look),
             _training(inputs.histories, look),
             _examples(inputs.examples, inputs.models),
+            maps.features(insight.features, look),
+            forest.shortcut(insight.shortcut, look) if insight.shortcut else None,
+            maps.semantics(insight.semantics) if insight.semantics else None,
         ]
+        return [figure for figure in drawn if figure]
 
 
 def _generators(summary: dict[str, Metrics], look: dict[str, Look]) -> Figure:
@@ -111,20 +62,20 @@ def _generators(summary: dict[str, Metrics], look: dict[str, Look]) -> Figure:
         axes.hlines(rows, 100 * bounds[:, 0], 100 * bounds[:, 1], color=INK, linewidth=1.1)
         if len(runs[name]) > 1:
             for row, values in enumerate(rates):
-                axes.plot(100 * np.array(values), [row] * len(values), "o", color="white", markeredgecolor=INK, markersize=3.2)
+                axes.plot(100 * np.array(values), [row] * len(values), **SEED, clip_on=False)
         for row, mean in enumerate(means):
-            axes.text(102, row, f"{100 * mean:.0f}", va="center")
+            axes.text(105, row, f"{100 * mean:.0f}", va="center")
         axes.set(title=name, xlim=(0, 100), ylim=(len(means) - 0.4, -0.6), xticks=range(0, 101, 25))
         axes.set_yticks(rows, ["real", *(f"{subset} (seen)" if seen else subset for subset, seen in subsets.items())])
         axes.grid(axis="y", visible=False)
 
-    canvas = _panels(list(runs), draw, height=0.75 + 0.21 * (len(subsets) + 1), x="called what it is (%)", y="")
+    canvas = panels(list(runs), draw, height=0.75 + 0.21 * (len(subsets) + 1), x="called what it is (%)", y="")
     caption = (
         "Grey: reals called real. Colour: each generator's fakes called fake; solid where the generator was in the training set, "
         "hatched where it was not. Black line: Wilson's 95 % interval for the number of test images."
-        + _if_seeds(runs, " Circles: the seeds; bar and number: their mean.")
+        + if_seeds(runs, " Circles: the seeds; bar and number: their mean.")
     )
-    return Figure("generators", "Accuracy per generator", caption, findings.generators(summary), _png(canvas))
+    return Figure("generators", "Accuracy per generator", caption, findings.generators(summary), png(canvas))
 
 
 def _roc(curves: dict[str, Curves], look: dict[str, Look]) -> Figure:
@@ -135,19 +86,22 @@ def _roc(curves: dict[str, Curves], look: dict[str, Look]) -> Figure:
         axes.axvline(rate, color=GREY, linewidth=0.8, linestyle=":")
     for name in sorted(curves, key=lambda name: -curves[name].auroc_S.mean()):
         tpr_SG, style = 100 * curves[name].tpr_SG, look[name]
-        axes.fill_between(100 * FPR_G, tpr_SG.min(0), tpr_SG.max(0), color=style.colour, alpha=0.15, linewidth=0, step="post")
+        if len(curves) <= BANDS:
+            low, high = tpr_SG.min(0), tpr_SG.max(0)
+            axes.fill_between(100 * FPR_G, low, high, color=style.colour, alpha=0.15, linewidth=0, step="post")
         label = f"{name}  {100 * curves[name].auroc_S.mean():.1f}"
         axes.step(100 * FPR_G, tpr_SG.mean(0), where="post", color=style.colour, linestyle=style.line, linewidth=1.5, label=label)
     axes.set(xlim=(0, 100), ylim=(0, 101), xlabel="reals called fake (%)", ylabel="fakes called fake (%)", aspect="equal")
     canvas.legend(*axes.get_legend_handles_labels(), loc="outside right upper", title="AUROC (%)", alignment="left")
     caption = (
         "All test images at once, over every threshold. Dotted: 1 % and 5 % false alarms; grey diagonal: guessing."
-        + _if_seeds(
+        + if_seeds(
             {name: own.auroc_S for name, own in curves.items()},
-            " Line: mean over the seeds at equal false alarms; band: lowest to highest seed.",
+            " Line: mean over the seeds at equal false alarms"
+            + ("; band: lowest to highest seed." if len(curves) <= BANDS else "."),
         )
     )
-    return Figure("roc", "ROC", caption, findings.roc(curves), _png(canvas))
+    return Figure("roc", "ROC", caption, findings.roc(curves), png(canvas))
 
 
 def _logits(curves: dict[str, Curves], look: dict[str, Look]) -> Figure:
@@ -157,9 +111,9 @@ def _logits(curves: dict[str, Curves], look: dict[str, Look]) -> Figure:
         axes.stairs(100 * histogram.shares["unseen"], histogram.edges, fill=True, color=look[name].colour, alpha=0.5)
         axes.stairs(100 * histogram.shares["seen"], histogram.edges, color=INK, linewidth=1.0)
         axes.axvline(0, color=INK, linewidth=0.8, linestyle=":")
-        axes.set(title=name, xlim=(histogram.edges[0], histogram.edges[-1]), ylim=(0, None))
+        axes.set(title=name, xlim=(histogram.edges[0], histogram.edges[-1]))
 
-    canvas = _panels(list(curves), draw, height=1.9, x="logit (above 0: called fake)", y="share of the images (%)")
+    canvas = panels(list(curves), draw, height=1.9, x="logit (above 0: called fake)", y="share of the images (%)")
     colour = look[next(iter(look))].colour
     kinds = [
         Patch(color="#C4C4C4", label="real"),
@@ -171,7 +125,7 @@ def _logits(curves: dict[str, Curves], look: dict[str, Look]) -> Figure:
         "Each kind sums to 100 %; all seeds together. Dotted: the threshold. The 0.2 % of the logits beyond either end are "
         "counted in the outermost bin."
     )
-    return Figure("logits", "Logits of reals and fakes", caption, findings.logits(curves), _png(canvas))
+    return Figure("logits", "Logits of reals and fakes", caption, findings.logits(curves), png(canvas))
 
 
 def _calibration(curves: dict[str, Curves], summary: dict[str, Metrics], look: dict[str, Look]) -> Figure:
@@ -186,13 +140,13 @@ def _calibration(curves: dict[str, Curves], summary: dict[str, Metrics], look: d
         axes.annotate(f"error {100 * errors[name]:.1f}", (0.97, 0.05), xycoords="axes fraction", ha="right")
         axes.set(title=name, xlim=(-2, 102), ylim=(-2, 102), xticks=range(0, 101, 25), yticks=range(0, 101, 25))
 
-    canvas = _panels(list(curves), draw, height=2.3, x="predicted probability of fake (%)", y="share of fakes (%)")
+    canvas = panels(list(curves), draw, height=2.3, x="predicted probability of fake (%)", y="share of fakes (%)")
     caption = (
         "Sigmoid of the logit in 15 bins of equal width; the area of a dot is the share of the images in its bin; "
         "all seeds together. Below the diagonal: too sure of fake; above: too sure of real. The curve moves with the test set's "
         "share of fakes."
     )
-    return Figure("calibration", "Calibration", caption, findings.calibration(errors), _png(canvas))
+    return Figure("calibration", "Calibration", caption, findings.calibration(errors), png(canvas))
 
 
 def _training(histories: dict[str, list[History]], look: dict[str, Look]) -> Figure:
@@ -214,12 +168,12 @@ def _training(histories: dict[str, list[History]], look: dict[str, Look]) -> Fig
         axes.set(title=name, ylim=(0, None))
         axes.legend(loc="upper right", fontsize=7, handlelength=2.2)
 
-    canvas = _panels(list(histories), draw, height=2.2, x="optimiser step", y="loss", share=False)
+    canvas = panels(list(histories), draw, height=2.2, x="optimiser step", y="loss", share=False)
     caption = (
         "Moving average over 1/25 of the training. Colour: the loss that was minimised; black: its parts, if it has several; "
-        "vertical line: a new phase." + _if_seeds(histories, " Paler: further seeds.")
+        "vertical line: a new phase." + if_seeds(histories, " Paler: further seeds.")
     )
-    return Figure("training", "Training", caption, findings.training(histories), _png(canvas))
+    return Figure("training", "Training", caption, findings.training(histories), png(canvas))
 
 
 def _examples(examples: list[Example], models: dict[str, dict]) -> Figure:
@@ -239,28 +193,7 @@ def _examples(examples: list[Example], models: dict[str, dict]) -> Figure:
         "A test image as it is, and right of it the patches that a patch detector sees instead, row by row from the lowest "
         "to the highest spectral entropy, with white gaps drawn between them. Little is left of the scene, much of its making."
     )
-    return Figure("examples", "What patch selection keeps", caption, findings.examples(examples, grid), _png(canvas))
-
-
-def _if_seeds(runs: Mapping[str, Sized], sentence: str) -> str:
-    """Return the sentence if there are several seeds to speak of."""
-    return sentence if len(next(iter(runs.values()))) > 1 else ""
-
-
-def _panels(names: list[str], draw: Callable[[Axes, str], None], *, height: float, x: str, y: str, share: bool = True) -> Canvas:
-    """Return one panel per detector, three to a row, with the axes named once. ``height`` of a row in inches."""
-    columns = min(3, len(names))
-    rows = math.ceil(len(names) / columns)
-    canvas = Canvas(figsize=(WIDTH, height * rows + 0.5))
-    grid = canvas.subplots(rows, columns, sharey=share and "row", squeeze=False)
-    for at, axes in enumerate(grid.flat):
-        if at < len(names):
-            draw(axes, names[at])
-        else:
-            axes.axis("off")
-    canvas.supxlabel(x, fontsize=STYLE["font.size"])
-    canvas.supylabel(y, fontsize=STYLE["font.size"])
-    return canvas
+    return Figure("examples", "What patch selection keeps", caption, findings.examples(examples, grid), png(canvas))
 
 
 def _smooth(run: History, loss: str) -> tuple[np.ndarray, np.ndarray]:
@@ -281,9 +214,3 @@ def _gaps(mosaic_HWC: np.ndarray, grid: int) -> np.ndarray:
     cells = mosaic_HWC.reshape(grid, side, grid, side, 3)
     padded = np.pad(cells, ((0, 0), (0, gap), (0, 0), (0, gap), (0, 0)), constant_values=255)
     return padded.reshape(grid * (side + gap), grid * (side + gap), 3)[:-gap, :-gap]
-
-
-def _png(canvas: Canvas) -> bytes:
-    buffer = io.BytesIO()
-    canvas.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return buffer.getvalue()

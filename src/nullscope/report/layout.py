@@ -1,6 +1,7 @@
 """What a table is, and how it is written: CSV, Markdown, terminal. (`page.html.j2` writes the HTML.)
 
-Percent columns hold fractions and show percent. A cell over seeds is a `Spread`: mean, lowest and highest.
+Percent columns hold fractions and show percent, columns of points hold differences of fractions and show them with their sign. A
+number that is uncertain is a `Spread`: its mean, and from where to where it goes.
 """
 
 from __future__ import annotations
@@ -17,16 +18,26 @@ from rich.segment import Segment, Segments
 from rich.table import Table as RichTable
 
 NO_NUMBER = "n/a"
+MARK = "*"
+
+
+Span = Literal["none", "range", "interval"]
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A number over the seeds."""
+    """A number and what it spans (`seeds.over_seeds` makes most of them)."""
 
     mean: float
     low: float
     high: float
     seeds: int
+    span: Span = "none"  # of low and high: nothing, the lowest and the highest seed, or a 95 % interval around the mean
+
+    @property
+    def half(self) -> float:
+        """Half the width of what it spans."""
+        return (self.high - self.low) / 2
 
 
 Cell = str | int | float | Spread | None
@@ -38,9 +49,10 @@ class Column:
 
     key: str
     title: str
-    unit: Literal["text", "count", "percent", "number"] = "percent"
+    unit: Literal["text", "count", "percent", "points", "number"] = "percent"
     group: str = ""  # a heading over neighbouring columns
     best: Literal["", "max", "min"] = ""  # which of its numbers is set in bold
+    against: tuple[float, float] | None = None  # an interval that lies wholly outside of this one is marked
 
     @property
     def full_title(self) -> str:
@@ -78,36 +90,55 @@ class Table:
         return spans
 
 
+def detector_column() -> Column:
+    """Return the column of the detectors' names, which the page gives their colours."""
+    return Column("detector", "Detector", "text")
+
+
 def text(cell: Cell, column: Column) -> str:
-    """Return what a cell shows; of a `Spread`, its mean."""
+    """Return what a cell shows; of a `Spread`, its mean, with `MARK` where its interval is clear of ``column.against``."""
     if cell is None:
         return NO_NUMBER
     if isinstance(cell, str):
         return cell
-    return _digits(cell.mean if isinstance(cell, Spread) else cell, column)
+    if isinstance(cell, Spread):
+        return _digits(cell.mean, column) + (MARK if is_clear(cell, column.against) else "")
+    return _digits(cell, column)
 
 
 def spread_text(cell: Cell, column: Column) -> str:
-    """Return ``<lowest> to <highest>`` of a cell over several seeds, nothing of any other."""
-    if not isinstance(cell, Spread) or cell.seeds < 2:
+    """Return ``± <half>`` of a cell with an interval, ``<lowest> to <highest>`` of one with a range, else nothing."""
+    if not isinstance(cell, Spread) or cell.span == "none":
         return ""
+    if cell.span == "interval":
+        return f"± {_digits(cell.half, column).removeprefix('+')}"
     return f"{_digits(cell.low, column)} to {_digits(cell.high, column)}"
 
 
+def is_clear(cell: Cell, against: tuple[float, float] | None) -> bool:
+    """Return whether a cell has a 95 % interval that has nothing in common with the one it is held against."""
+    if against is None or not isinstance(cell, Spread) or cell.span != "interval":
+        return False
+    return cell.low > against[1] or cell.high < against[0]
+
+
 def to_csv(table: Table) -> str:
-    """Return a table as CSV: plain numbers, percent where the name says so, lowest and highest seed in columns of their own."""
+    """Return a table as CSV: plain numbers, the unit where the name says so, what a number spans in columns of its own.
+
+    ``_min`` and ``_max`` are the lowest and the highest seed, ``_low`` and ``_high`` the ends of a 95 % interval.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    spreads = [any(spread_text(row[at], column) for row in table.rows) for at, column in enumerate(table.columns)]
+    ends = [_ends([row[at] for row in table.rows]) for at in range(len(table.columns))]
     header: list[str] = []
-    for column, wide in zip(table.columns, spreads, strict=True):
-        name = f"{column.key}_percent" if column.unit == "percent" else column.key
-        header += [name, f"{name}_min", f"{name}_max"] if wide else [name]
+    for column, own in zip(table.columns, ends, strict=True):
+        name = f"{column.key}_{column.unit}" if column.unit in ("percent", "points") else column.key
+        header += [name, *(f"{name}_{end}" for end in own)]
     writer.writerow(header)
     for row in table.rows:
         line: list[str] = []
-        for cell, column, wide in zip(row, table.columns, spreads, strict=True):
-            line += [_plain(value, column) for value in _values(cell)[: 3 if wide else 1]]
+        for cell, column, own in zip(row, table.columns, ends, strict=True):
+            line += [_plain(value, column) for value in _values(cell)[: 1 + len(own)]]
         writer.writerow(line)
     return out.getvalue()
 
@@ -120,8 +151,9 @@ def to_markdown(table: Table) -> str:
     for number, row in enumerate(table.rows):
         cells = []
         for at, (cell, column) in enumerate(zip(row, table.columns, strict=True)):
-            shown = f"**{text(cell, column)}**" if table.is_best(number, at) else _escaped(text(cell, column))
-            cells.append(f"{shown} ({spread_text(cell, column)})" if spread_text(cell, column) else shown)
+            shown, spread = _escaped(text(cell, column)), spread_text(cell, column)
+            shown = f"**{shown}**" if table.is_best(number, at) else shown
+            cells.append(" ".join(filter(None, (shown, spread if spread.startswith("±") else spread and f"({spread})"))))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -149,7 +181,17 @@ def _justify(column: Column) -> Literal["left", "right"]:
 def _digits(value: float, column: Column) -> str:
     if column.unit == "percent":
         return f"{100 * value:.1f}"
+    if column.unit == "points":
+        return f"{100 * value:+.1f}".replace("-0.0", "+0.0")
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _ends(cells: list[Cell]) -> tuple[str, ...]:
+    """Return what the columns for the ends of a column's spans are called in the CSV; a column spans one kind of thing."""
+    spans = {cell.span for cell in cells if isinstance(cell, Spread)}
+    if "interval" in spans:
+        return "low", "high"
+    return ("min", "max") if "range" in spans else ()
 
 
 def _values(cell: Cell) -> list[Cell]:
@@ -159,8 +201,8 @@ def _values(cell: Cell) -> list[Cell]:
 def _plain(value: Cell, column: Column) -> str:
     if value is None or isinstance(value, (str, int)):
         return "" if value is None else str(value)
-    return f"{100 * value:.4f}" if column.unit == "percent" else f"{value:.6g}"
+    return f"{100 * value:.4f}" if column.unit in ("percent", "points") else f"{value:.6g}"
 
 
 def _escaped(words: str) -> str:
-    return words.replace("|", "\\|").replace("\n", " ")
+    return words.replace("|", "\\|").replace("*", "\\*").replace("\n", " ")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 
 import jinja2
 
-from nullscope.report.definitions import DEFINITIONS
-from nullscope.report.figures import Figure, draw_figures, looks
-from nullscope.report.findings import headline
+from nullscope.report import findings
+from nullscope.report.canvas import Figure, looks
+from nullscope.report.definitions import definitions
+from nullscope.report.figures import draw_figures
 from nullscope.report.inputs import Inputs
 from nullscope.report.layout import Cell, Column, Table, spread_text, text, to_csv, to_markdown
-from nullscope.report.tables import build_tables, by_detector
+from nullscope.report.seeds import by_detector
+from nullscope.report.tables import build_tables
 
 SHADE = "0, 114, 178"  # red, green, blue of a cell at 100 %; its strength follows the number
 STRONGEST = 0.32  # of the shade: dark text stays readable on it
@@ -41,18 +44,20 @@ def render(inputs: Inputs, tables: list[Table], figures: list[Figure]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode("ascii")
-    environment.filters["together"] = lambda words: words.replace(
-        " %", "\N{NO-BREAK SPACE}%"
-    )  # no line begins with a percent sign
-    runs = by_detector(inputs.summary)
+    # No line begins with a percent sign or ends with a ±, and the dotted name of a parameter may break after its dots.
+    environment.filters["together"] = lambda words: re.sub(r" (?=[%±])|(?<=±) ", "\N{NO-BREAK SPACE}", words)
+    environment.filters["breakable"] = lambda words: words.replace(".", ".\N{ZERO WIDTH SPACE}")
+    runs, insight = by_detector(inputs.summary), inputs.insight
     return environment.get_template("page.html.j2").render(
-        headline=headline(inputs.summary),
+        headline=findings.headline(inputs.summary, insight.shortcut),
         detectors={name: look.colour for name, look in looks(list(runs)).items()},
         seeds=len(next(iter(runs.values()))),
         index=inputs.index,
         table={table.name: table for table in tables},
-        figures=figures,
-        definitions=DEFINITIONS,
+        figure={figure.name: figure for figure in figures},
+        colours=findings.colours(insight.shortcut) if insight.shortcut else "",
+        captions=findings.captions_alone(insight.captions) if insight.captions else "",
+        definitions=definitions(insight),
         text=text,
         spread_text=spread_text,
         shade=shade,

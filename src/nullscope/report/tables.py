@@ -11,9 +11,15 @@ from rich.console import Console
 
 from nullscope.contracts import FAKE
 from nullscope.metrics import IndexGroup
+from nullscope.report.comparison import comparison_table, flat
 from nullscope.report.curves import Curves
 from nullscope.report.inputs import History, Inputs, Metrics
-from nullscope.report.layout import Cell, Column, Spread, Table, print_table
+from nullscope.report.insight import Insight
+from nullscope.report.layout import MARK, Cell, Column, Table, detector_column, print_table
+from nullscope.report.seeds import by_detector, difference, over_seeds, spread
+from nullscope.report.semantics import SETS, Semantics
+from nullscope.report.separation import CaptionsAlone
+from nullscope.report.shortcut import Shortcut
 
 SEEN, UNSEEN = "seen", "unseen"  # was the generator in the training set?
 END_SHARE = 20  # the first and the last 1/20 of the steps stand for the start and the end of a training
@@ -26,6 +32,7 @@ def build_tables(inputs: Inputs) -> list[Table]:
     """Return every table of the report, in its order."""
     return [
         summary_table(inputs.summary),
+        comparison_table(inputs.summary, inputs.models),
         averages_table(inputs.summary, inputs.curves),
         per_generator_table(inputs.summary, "f_acc"),
         per_generator_table(inputs.summary, "ap"),
@@ -34,6 +41,7 @@ def build_tables(inputs: Inputs) -> list[Table]:
         index_table(inputs.counts),
         refused_table(inputs.refused),
         parameters_table(inputs.models),
+        *insight_tables(inputs.insight),
     ]
 
 
@@ -50,7 +58,7 @@ def summary_table(summary: dict[str, Metrics]) -> Table:
     ]
     note = "Percent; unweighted means over the test subsets, calibration error over all test images. Bold: the best of a column."
     rows = [[detector, *(spread(runs, column.key) for column in columns)] for detector, runs in by_detector(summary).items()]
-    return Table("summary", "Summary", note, [_detector_column(), *columns], rows)
+    return Table("summary", "Summary", note, [detector_column(), *columns], rows)
 
 
 def averages_table(summary: dict[str, Metrics], curves: dict[str, Curves]) -> Table:
@@ -69,10 +77,10 @@ def averages_table(summary: dict[str, Metrics], curves: dict[str, Curves]) -> Ta
     rows: list[list[Cell]] = []
     for detector, runs in by_detector(summary).items():
         own = curves[detector]
-        ranked = [_spread_of(values) for values in (own.auroc_S, own.tpr_1_S, own.tpr_5_S)]
+        ranked = [over_seeds(values) for values in (own.auroc_S, own.tpr_1_S, own.tpr_5_S)]
         rows.append([detector, *(spread(runs, column.key) for column in columns[:5]), *ranked])
     note = "Percent. The papers print three different means under one name; compare like with like."
-    return Table("averages", "Averages and operating points", note, [_detector_column(), *columns], rows)
+    return Table("averages", "Averages and operating points", note, [detector_column(), *columns], rows)
 
 
 def per_generator_table(summary: dict[str, Metrics], key: Literal["f_acc", "ap"]) -> Table:
@@ -84,11 +92,11 @@ def per_generator_table(summary: dict[str, Metrics], key: Literal["f_acc", "ap"]
         rows.append([detector, *(spread(part, key) for part in parts)])
     if key == "ap":
         note = "Percent. Chance is the share of fakes among a subset's images, not 50."
-        return Table("per_generator_ap", "Average precision per generator", note, [_detector_column(), *columns], rows)
+        return Table("per_generator_ap", "Average precision per generator", note, [detector_column(), *columns], rows)
     for row, runs in zip(rows, by_detector(summary).values(), strict=True):
         row.insert(1, spread(runs, "r_acc"))
     note = "Percent of the reals called real, then percent of each generator's fakes called fake, at the threshold of logit 0."
-    columns = [_detector_column(), Column("real", "Real", best="max"), *columns]
+    columns = [detector_column(), Column("real", "Real", best="max"), *columns]
     return Table("per_generator", "Accuracy per generator", note, columns, rows)
 
 
@@ -110,7 +118,7 @@ def runs_table(summary: dict[str, Metrics]) -> Table:
 
 def losses_table(histories: dict[str, list[History]]) -> Table:
     """Return, per detector, phase and loss, where training began and where it ended."""
-    columns = [_detector_column(), Column("phase", "Phase", "text"), Column("loss", "Loss", "text")]
+    columns = [detector_column(), Column("phase", "Phase", "text"), Column("loss", "Loss", "text")]
     columns += [Column("steps", "Steps", "count"), Column("start", "Start", "number"), Column("end", "End", "number")]
     rows: list[list[Cell]] = []
     for detector, runs in histories.items():
@@ -119,7 +127,7 @@ def losses_table(histories: dict[str, list[History]]) -> Table:
                 values = [_of_phase(run, phase, loss) for run in runs]
                 if all(len(own) for own in values):
                     start, end = (np.array([_end(own[::order]) for own in values]) for order in (1, -1))
-                    rows.append([detector, phase, loss, len(values[0]), _spread_of(start), _spread_of(end)])
+                    rows.append([detector, phase, loss, len(values[0]), over_seeds(start), over_seeds(end)])
     note = f"Means over the first and the last {100 // END_SHARE} % of the steps; loss, the sum of the others, was minimised."
     return Table("losses", "Losses", note, columns, rows)
 
@@ -149,13 +157,76 @@ def refused_table(refused: Iterable[dict[str, str]]) -> Table:
 
 def parameters_table(models: dict[str, dict[str, Any]]) -> Table:
     """Return the parameters every detector was trained with, as its model directory records them: a column per detector."""
-    flat = {name: _flat(model["params"]) | _flat(model["patches"], "patches.") for name, model in models.items()}
-    keys = dict.fromkeys(key for values in flat.values() for key in values)
-    rows: list[list[Cell]] = [[key, *(values.get(key, "") for values in flat.values())] for key in keys]
+    found = {name: flat(model["params"]) | flat(model["patches"], "patches.") for name, model in models.items()}
+    keys = dict.fromkeys(key for values in found.values() for key in values)
+    rows: list[list[Cell]] = [[key, *(values.get(key, "") for values in found.values())] for key in keys]
     columns = [Column("parameter", "Parameter", "text"), *(Column(name, name, "text") for name in models)]
-    return Table(
-        "parameters", "Parameters", "What each detector was trained with; empty: it has no such parameter.", columns, rows
+    note = "What each detector was trained with; empty: it has no such parameter; -: not set."
+    return Table("parameters", "Parameters", note, columns, rows)
+
+
+def insight_tables(insight: Insight) -> list[Table]:
+    """Return the tables of what the detectors look at, those that there is something to say in."""
+    tables = []
+    if insight.shortcut:
+        tables.append(shortcut_table(insight.shortcut))
+    if insight.semantics:
+        tables.append(semantics_table(insight.semantics))
+    if insight.captions:
+        tables.append(captions_table(insight.captions))
+    return tables
+
+
+def shortcut_table(shortcut: Shortcut) -> Table:
+    """Return one row per detector: how far the object's colour moves its score."""
+    chance, runs = (0.5 - shortcut.chance, 0.5 + shortcut.chance), by_detector(shortcut.runs)
+    first = next(iter(runs))
+    columns = [Column("colour_auroc", "Colour AUROC", against=chance)]
+    if len(runs) > 1:
+        columns.append(Column("colour_auroc_difference", f"less that of {first}", "points", against=(0, 0)))
+    for name, title in (("auroc", "AUROC"), ("balanced", "Balanced accuracy")):
+        columns += [Column(f"{name}_agree", "colour agrees", group=title), Column(f"{name}_conflict", "conflicts", group=title)]
+        columns.append(Column(f"{name}_drop", "difference", "points", group=title))
+    rows: list[list[Cell]] = []
+    for name, own in runs.items():
+        row = [spread(own, column.key) for column in columns]
+        if len(runs) > 1:
+            row[1] = "" if name == first else difference(own, runs[first], "colour_auroc")
+        rows.append([name, *row])
+    note = (
+        f"Percent, over {shortcut.pictures:,} test pictures whose caption names one colour; {shortcut.left_out:,} others are "
+        f"left out. A score that knows no colour has a colour AUROC of 50 ± {100 * shortcut.chance:.1f} % on them. {MARK}: the "
+        "interval over seeds lies wholly outside of that; beside it, outside of zero."
     )
+    return Table("shortcut", "The shortcut", note, [detector_column(), *columns], rows)
+
+
+def semantics_table(semantics: Semantics) -> Table:
+    """Return how well real and fake separate in both sets, in the captions and before and after the projection."""
+    names = {
+        "captions": "Captions alone",
+        "before": f"Picture, frozen ({semantics.detector})",
+        "after": f"Picture, without {semantics.removed} directions ({semantics.basis})",
+    }
+    columns = [Column("features", "Features of the", "text"), *(Column(word, f"{word.capitalize()} set") for word in SETS)]
+    rows: list[list[Cell]] = [[title, *(semantics.auroc[kind, word] for word in SETS)] for kind, title in names.items()]
+    note = (
+        f"Cross-validated AUROC of a linear classifier, percent; {semantics.count} reals and as many fakes in each set; "
+        "±: half the 95 % interval for so many images (Hanley and McNeil)."
+    )
+    return Table("semantics", "Separable by meaning?", note, columns, rows)
+
+
+def captions_table(captions: CaptionsAlone) -> Table:
+    """Return what a classifier of captions finds."""
+    columns = [Column("classifier", "Trained on", "text"), Column("accuracy", "Accuracy")]
+    columns += [Column("balanced_acc", "Balanced accuracy"), Column("auroc", "AUROC")]
+    columns += [Column("n_train", "Training captions", "count"), Column("n_test", "Test captions", "count")]
+    columns.append(Column("n_fake", "of them of fakes", "count"))
+    numbers = [captions.accuracy, captions.balanced_accuracy, captions.auroc]
+    row: list[Cell] = ["captions alone", *numbers, captions.n_train, captions.n_test, captions.n_fake]
+    note = "Percent; logistic regression on the frozen text features of BLIP's captions, with no picture."
+    return Table("captions_alone", "Captions alone", note, columns, [row])
 
 
 def print_summary(summary: dict[str, Metrics], console: Console) -> None:
@@ -163,31 +234,13 @@ def print_summary(summary: dict[str, Metrics], console: Console) -> None:
     print_table(per_generator_table(summary, "f_acc"), console)
 
 
-# Over subsets and seeds
-
-
-def by_detector(summary: dict[str, Metrics]) -> dict[str, list[Metrics]]:
-    """Return the metrics of a detector's seeds under its name, in the order given."""
-    grouped: dict[str, list[Metrics]] = {}
-    for run, metrics in summary.items():
-        grouped.setdefault(run.rpartition("-")[0], []).append(metrics)
-    return grouped
+# Over subsets
 
 
 def subsets_of(summary: dict[str, Metrics]) -> dict[str, bool]:
     """Return the subsets with fakes and whether their generator was trained on: the seen ones first, then by name."""
     found = {name: row["seen"] for metrics in summary.values() for name, row in metrics["subsets"].items() if row["n_fake"]}
     return dict(sorted(found.items(), key=lambda item: (not item[1], item[0])))
-
-
-def spread(runs: list[Metrics], key: str) -> Spread | None:
-    """Return a metric over seeds, or none where it is not defined."""
-    values = [run[key] for run in runs if key in run]
-    return _spread_of(np.array(values)) if values else None
-
-
-def _spread_of(values: np.ndarray) -> Spread:
-    return Spread(float(values.mean()), float(values.min()), float(values.max()), len(values))
 
 
 def _of_phase(run: History, phase: str, loss: str) -> np.ndarray:
@@ -201,14 +254,3 @@ def _end(values: np.ndarray) -> float:
 
 def _yes_no(fact: bool | None) -> str:
     return "" if fact is None else ("yes" if fact else "no")
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": str(value)}
-    return flat
-
-
-def _detector_column() -> Column:
-    return Column("detector", "Detector", "text")

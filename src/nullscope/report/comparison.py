@@ -1,0 +1,70 @@
+"""The comparison of the run's detectors over its seeds: what the ablation tables of the papers are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nullscope.report.layout import MARK, Cell, Column, Table, detector_column
+from nullscope.report.seeds import ENOUGH, by_detector, difference, mean_of
+
+COMPARED = ("auroc_unseen", "f_acc_unseen")  # what the difference to the first detector is taken of, and what is drawn
+PARAMETERS = "Parameters that differ"
+
+
+def comparison_table(summary: dict[str, dict[str, Any]], models: dict[str, dict[str, Any]]) -> Table:
+    """Return one row per detector: the parameters in which the detectors differ, the numbers, the differences to the first."""
+    runs = by_detector(summary)
+    first = next(iter(runs))
+    parameters = differing(models)
+    told = [Column(key, key, "text", group=PARAMETERS) for key in parameters]
+    numbers = [
+        Column("r_acc", "Reals right", best="max"),
+        Column("f_acc_seen", "seen", group="Fakes found", best="max"),
+        Column("f_acc_unseen", "unseen", group="Fakes found", best="max"),
+        Column("tpr_5_unseen", "unseen, at 5 % false alarms", group="Fakes found", best="max"),
+        Column("auroc_seen", "seen", group="AUROC", best="max"),
+        Column("auroc_unseen", "unseen", group="AUROC", best="max"),
+        Column("ap_unseen", "unseen", group="AP", best="max"),
+        Column("mean_balanced", "Balanced accuracy", best="max"),
+    ]
+    titles = dict(zip(COMPARED, ("AUROC unseen", "fakes found unseen"), strict=True))
+    less = [Column(f"{key}_difference", titles[key], "points", f"Difference to {first}", against=(0, 0)) for key in COMPARED]
+    less = less if len(runs) > 1 else []
+    rows: list[list[Cell]] = []
+    for name, own in runs.items():
+        own_parameters = [values[name] for values in parameters.values()]
+        own_numbers = [mean_of(own, column.key) for column in numbers]
+        own_less = ["" if name == first else difference(own, runs[first], key) for key in COMPARED if less]
+        rows.append([name, *own_parameters, *own_numbers, *own_less])
+    return Table("comparison", "Comparison", _note(runs), [detector_column(), *told, *numbers, *less], rows)
+
+
+def differing(models: dict[str, dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """Return the parameters that all detectors have and in which they differ: dotted name -> detector -> value."""
+    values = {name: flat(model["params"]) for name, model in models.items()}
+    shared = [key for key in next(iter(values.values())) if all(key in own for own in values.values())]
+    table = {key: {name: own[key] for name, own in values.items()} for key in shared}
+    return {key: own for key, own in table.items() if len(set(own.values())) > 1}
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return nested parameters under their dotted names, as text; one that is not set is a dash."""
+    found: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = "-" if value is None else str(value)
+    return found
+
+
+def _note(runs: dict[str, list[Any]]) -> str:
+    seeds = len(next(iter(runs.values())))
+    if seeds < ENOUGH:
+        return f"Percent; means over {seeds} seeds. Intervals need {ENOUGH} seeds." if seeds > 1 else "Percent; one seed."
+    note = f"Percent; means over {seeds} seeds ± half their 95 % interval (Student's t)."
+    if len(runs) > 1:
+        note += (
+            f" On the right, the difference to {next(iter(runs))} in points, paired by seed; {MARK}: its interval excludes zero."
+        )
+    return note

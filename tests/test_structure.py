@@ -295,7 +295,7 @@ EXPERIMENTS = sorted(file.stem for file in (ROOT / "conf" / "experiment").glob("
 PRESETS = sorted(file.stem for file in (ROOT / "conf" / "detectors").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("override", [*(f"experiment={name}" for name in EXPERIMENTS), *(f"detectors=[{name}]" for name in PRESETS)])
+@pytest.mark.parametrize("override", [f"experiment={name}" for name in EXPERIMENTS] + [f"detectors=[{name}]" for name in PRESETS])
 def test_every_experiment_and_every_preset_names_detectors_with_valid_parameters(override: str) -> None:
     """What `dvc exp run` would compose: no run of an hour ends at a misspelt key."""
     from hydra import compose, initialize_config_dir

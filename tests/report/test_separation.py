@@ -79,6 +79,7 @@ def test_a_map_of_few_or_collapsed_features_is_a_map(images):
     """A detector that maps every image to one point has diverged; the report must still show it."""
     assert tsne(np.ones((images, 4), np.float32)).shape == (images, 2)
     assert np.isfinite(tsne(np.eye(images, 4, dtype=np.float32))).all()
+    assert np.isfinite(tsne(np.arange(images, dtype=np.float32)[:, None])).all()
 
 
 def test_captions_alone_is_a_classifier_trained_on_the_one_split_and_judged_on_the_other():

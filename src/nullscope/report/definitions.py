@@ -53,7 +53,7 @@ DEFINITIONS: dict[str, str] = {
         "test images at once; or (tpr_5, tpr_5_unseen) per subset, and then the mean over subsets. The threshold is the test "
         "set's own: a limit of what calibration could reach."
     ),
-    "95 % interval": (
+    "95 % interval of a share (f_acc_low, f_acc_high)": (
         "Wilson's score interval for a share of so many images. It knows nothing of the training: for that, look at the seeds."
     ),
     "Over seeds, ±": (

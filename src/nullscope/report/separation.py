@@ -67,6 +67,8 @@ def tsne(feature_NK: Floats) -> NDArray[np.float32]:
     """Return a map of the features in the plane, (N, 2): neighbours stay neighbours, distances and sizes mean nothing."""
     if not np.ptp(feature_NK, axis=0).any():
         return np.zeros((len(feature_NK), 2), np.float32)  # a collapsed detector: there is nothing to spread out
+    if feature_NK.shape[1] == 1:
+        feature_NK = np.hstack([feature_NK, np.zeros_like(feature_NK)])  # the start, two principal axes, needs two
     perplexity = min(PERPLEXITY, max(1, (len(feature_NK) - 1) / 3))
     return TSNE(perplexity=perplexity, init="pca", random_state=0, n_jobs=1).fit_transform(feature_NK)
 

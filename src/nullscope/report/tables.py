@@ -16,7 +16,7 @@ from nullscope.report.curves import Curves
 from nullscope.report.inputs import History, Inputs, Metrics
 from nullscope.report.insight import Insight
 from nullscope.report.layout import MARK, Cell, Column, Table, detector_column, print_table
-from nullscope.report.seeds import by_detector, difference, over_seeds, spread
+from nullscope.report.seeds import ENOUGH, by_detector, difference, over_seeds, spread
 from nullscope.report.semantics import SETS, Semantics
 from nullscope.report.separation import CaptionsAlone
 from nullscope.report.shortcut import Shortcut
@@ -195,9 +195,10 @@ def shortcut_table(shortcut: Shortcut) -> Table:
         rows.append([name, *row])
     note = (
         f"Percent, over {shortcut.pictures:,} test pictures whose caption names one colour; {shortcut.left_out:,} others are "
-        f"left out. A score that knows no colour has a colour AUROC of 50 ± {100 * shortcut.chance:.1f} % on them. {MARK}: the "
-        "interval over seeds lies wholly outside of that; beside it, outside of zero."
+        f"left out. A score that knows no colour has a colour AUROC of 50 ± {100 * shortcut.chance:.1f} % on them."
     )
+    if len(runs[first]) >= ENOUGH:
+        note += f" {MARK}: the interval over seeds lies wholly outside of that; of a difference, outside of zero."
     return Table("shortcut", "The shortcut", note, [detector_column(), *columns], rows)
 
 

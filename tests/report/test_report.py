@@ -231,7 +231,9 @@ def test_figures_show_the_clean_scores_only(project, tmp_path):
     degraded = clean.set_column(3, SCORES.field("degradation"), pa.array(["jpeg_75"] * len(clean)))
     degraded = degraded.set_column(4, SCORES.field("logit"), pa.array(np.zeros(len(clean), np.float32)))
     write_table(path, pa.concat_tables([clean, degraded]), SCORES)
-    np.testing.assert_array_equal(read_inputs(root).curves["ns_net"].auroc_S, read_inputs(project[0]).curves["ns_net"].auroc_S)
+    found, clean = read_inputs(root), read_inputs(project[0])
+    np.testing.assert_array_equal(found.curves["ns_net"].auroc_S, clean.curves["ns_net"].auroc_S)
+    assert found.insight.shortcut == clean.insight.shortcut
 
 
 def test_scores_of_another_index_are_refused(tmp_path, make_project, stage):

@@ -15,8 +15,6 @@ zero-shot models"). What it is worth, and on which generators a was not chosen, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
@@ -25,16 +23,13 @@ from torch.nn import functional as F
 from nullscope.data.loading import Batch
 from nullscope.detectors import base
 from nullscope.encoders.attention import LoraParams
-from nullscope.encoders.image_encoder import ImageEncoder
 from nullscope.ops.contrastive import supervised_contrastive_loss
-from nullscope.ops.null_space import NullSpace, NullSpaceParams
 
 
-class Config(base.ClipParams):
+class Config(base.LinearParams):
     """Parameters of anchored NS-Net."""
 
     lora: LoraParams
-    null_space: NullSpaceParams
     bce_weight: float = Field(ge=0, le=1)  # lambda of NS-Net's eq. 12; 1 leaves the contrastive loss out
     temperature: PositiveFloat  # tau of eq. 11
     frozen_share: float = Field(ge=0, le=1)  # a
@@ -42,35 +37,24 @@ class Config(base.ClipParams):
     frozen_lr: PositiveFloat
 
 
-class Detector(base.Detector):
+class Detector(base.LinearDetector):
     """A LoRA'd CLIP image tower with one head on its projected features and one on those of the tower without adapters."""
 
     def __init__(self, params: Config, context: base.Context) -> None:
-        super().__init__(params)
-        self.view = context.view(params)
-        self.clip = ImageEncoder(context.clip, params.lora, params.statistics)
-        self.null_space = NullSpace(params.null_space, self.clip.width)
-        self.needs_captions = self.null_space.needs_captions
-        self.captions_at_inference = self.null_space.captions_at_inference
-        self.head = nn.Linear(self.clip.width, 1)
+        super().__init__(params, context, params.lora)
         self.frozen_head = nn.Linear(self.clip.width, 1)
-
-    def prepare(self, texts: Iterable[Tensor]) -> None:
-        """Compute the basis of what is removed from the captions of the whole training set."""
-        self.null_space.prepare(texts)
 
     def phases(self) -> list[base.Phase]:
         """Return ``frozen_head`` and ``main``."""
         frozen = list(self.frozen_head.parameters())
-        rest = [p for p in self.parameters() if p.requires_grad and not any(p is own for own in frozen)]
         return [
             base.Phase("frozen_head", frozen, self.params.frozen_epochs, self.params.frozen_lr),
-            base.Phase("main", rest, self.params.epochs, self.params.lr),
+            base.Phase("main", self.trainable(but=frozen), self.params.epochs, self.params.lr),
         ]
 
     def features(self, batch: Batch) -> Tensor:
         """Return u and f0 side by side, (B, 2 D)."""
-        return torch.cat([self.tuned_features(batch), self.frozen_features(batch)], dim=1)
+        return torch.cat([super().features(batch), self.frozen_features(batch)], dim=1)
 
     def classify(self, feature_BK: Tensor) -> Tensor:
         """Return the mixed logits, (B,)."""
@@ -83,16 +67,12 @@ class Detector(base.Detector):
         if self.phase == "frozen_head":
             logit_B = self.frozen_head(self.frozen_features(batch)).squeeze(1)
             return {"frozen_bce": F.binary_cross_entropy_with_logits(logit_B, batch.is_fake_B)}
-        tuned_BD, weight = self.tuned_features(batch), self.params.bce_weight
+        tuned_BD, weight = super().features(batch), self.params.bce_weight
         terms = {"bce": weight * F.binary_cross_entropy_with_logits(self.head(tuned_BD).squeeze(1), batch.is_fake_B)}
         if weight < 1:
             loss = supervised_contrastive_loss(tuned_BD, batch.is_fake_B, temperature=self.params.temperature)
             terms["contrastive"] = (1 - weight) * loss
         return terms
-
-    def tuned_features(self, batch: Batch) -> Tensor:
-        """Return u, (B, D)."""
-        return self.null_space(self.clip(batch.inputs), batch.text_BD)
 
     def frozen_features(self, batch: Batch) -> Tensor:
         """Return f0, (B, D), without a graph."""

@@ -19,8 +19,10 @@ from torch.nn import functional as F
 from nullscope.config import Params
 from nullscope.data.loading import Batch
 from nullscope.data.views import PatchMosaic, View, Whole
+from nullscope.encoders.attention import LoraParams
 from nullscope.encoders.clip import clip_facts
-from nullscope.encoders.image_encoder import Statistics
+from nullscope.encoders.image_encoder import ImageEncoder, Statistics
+from nullscope.ops.null_space import NullSpace, NullSpaceParams
 from nullscope.ops.patches import PatchParams
 
 
@@ -39,6 +41,12 @@ class ClipParams(DetectorParams):
     view: Literal["patches", "crop", "resize"]  # the patch-selected mosaic, or see nullscope.data.views.Whole
     statistics: Statistics
     flip: float = Field(ge=0, le=1)  # probability of mirroring a training image; 0.5 in the code of DGS-Net
+
+
+class LinearParams(ClipParams):
+    """What a linear head on that feature needs beside that."""
+
+    null_space: NullSpaceParams  # what is taken off the feature first; scope `none`: nothing
 
 
 @dataclass(frozen=True)
@@ -105,8 +113,12 @@ class Detector(nn.Module):
 
     def phases(self) -> list[Phase]:
         """Return the stretches of training, in order, each with its own optimiser. Default: one, over all that is trainable."""
-        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return [Phase("main", trainable, self.params.epochs, self.params.lr)]
+        return [Phase("main", self.trainable(), self.params.epochs, self.params.lr)]
+
+    def trainable(self, *, but: Iterable[nn.Parameter] = ()) -> list[nn.Parameter]:
+        """Return the parameters that train, without those of ``but``, which belong to another phase."""
+        others = {id(parameter) for parameter in but}
+        return [parameter for parameter in self.parameters() if parameter.requires_grad and id(parameter) not in others]
 
     def optimizer(self, phase: Phase) -> torch.optim.Optimizer:
         """Return the optimiser of a phase. Default: Adam, as NS-Net and DGS-Net."""
@@ -121,3 +133,35 @@ class Detector(nn.Module):
             if parameter.requires_grad:
                 yield name, parameter
         yield from self.named_buffers()
+
+
+class LinearDetector(Detector):
+    """A linear head on CLIP's image feature, off what captions could say if its null space says so.
+
+        u = f - (f B) B^T, f = E_I(image)        (B, D), not normalised
+        logit = w u + b                          (B,)
+
+    What else a page draws at random, it draws after this: adapter, then head.
+    """
+
+    def __init__(self, params: LinearParams, context: Context, lora: LoraParams | None) -> None:
+        """``lora``: the adapter of the image tower; None leaves it frozen."""
+        super().__init__(params)
+        self.view = context.view(params)
+        self.clip = ImageEncoder(context.clip, lora, params.statistics)
+        self.null_space = NullSpace(params.null_space, self.clip.width)
+        self.needs_captions = self.null_space.needs_captions
+        self.captions_at_inference = self.null_space.captions_at_inference
+        self.head = nn.Linear(self.clip.width, 1)
+
+    def prepare(self, texts: Iterable[Tensor]) -> None:
+        """Find what the null space removes, where there is one."""
+        self.null_space.prepare(texts)
+
+    def features(self, batch: Batch) -> Tensor:
+        """Return the image features u, (B, D)."""
+        return self.null_space(self.clip(batch.inputs), batch.text_BD)
+
+    def classify(self, feature_BK: Tensor) -> Tensor:
+        """Return the logits, (B,)."""
+        return self.head(feature_BK).squeeze(1)

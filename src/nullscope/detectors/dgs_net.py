@@ -25,7 +25,6 @@ matter through the text head's weights only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -36,17 +35,14 @@ from torch.nn import functional as F
 from nullscope.data.loading import Batch
 from nullscope.detectors import base
 from nullscope.encoders.attention import LoraParams
-from nullscope.encoders.image_encoder import ImageEncoder
-from nullscope.ops.null_space import NullSpace, NullSpaceParams
 
 Part = Literal["positive", "negative", "all"]  # of a gradient, coordinate by coordinate
 
 
-class Config(base.ClipParams):
-    """Parameters of DGS-Net."""
+class Config(base.LinearParams):
+    """Parameters of DGS-Net. ``null_space``, of f and f0, is not part of the method, which leaves the feature whole."""
 
     lora: LoraParams
-    null_space: NullSpaceParams  # of f and f0; not part of the method, which leaves the feature whole
     teacher_epochs: PositiveInt  # of the phase `frozen_head`; 3 in the code
     teacher_lr: PositiveFloat
     suppress: Literal["none", "task", "sum"]  # which gradient is taken off the harmful direction
@@ -57,38 +53,23 @@ class Config(base.ClipParams):
     epsilon: NonNegativeFloat  # added to the norm of the harmful gradient
 
 
-class Detector(base.Detector):
+class Detector(base.LinearDetector):
     """A LoRA'd CLIP image tower and a linear head; in training a head on captions and one on the frozen feature beside it."""
 
-    needs_captions = True
-
     def __init__(self, params: Config, context: base.Context) -> None:
-        super().__init__(params)
-        self.view = context.view(params)
-        self.clip = ImageEncoder(context.clip, params.lora, params.statistics)
-        self.null_space = NullSpace(params.null_space, self.clip.width)
-        self.captions_at_inference = self.null_space.captions_at_inference
-        self.head = nn.Linear(self.clip.width, 1)
+        super().__init__(params, context, params.lora)
+        self.needs_captions = True
         self.text_head = nn.Linear(self.clip.width, 1)
         self.frozen_head = nn.Linear(self.clip.width, 1).requires_grad_(params.prior_weight > 0)
 
-    def prepare(self, texts: Iterable[Tensor]) -> None:
-        """Find what the null space removes, where there is one."""
-        self.null_space.prepare(texts)
-
     def features(self, batch: Batch) -> Tensor:
         """Return the image features f, (B, D)."""
-        return self.null_space(self.clip(batch.inputs), batch.text_BD).to(self.head.weight.dtype)  # float32, under autocast too
-
-    def classify(self, feature_BK: Tensor) -> Tensor:
-        """Return the logits, (B,)."""
-        return self.head(feature_BK).squeeze(1)
+        return super().features(batch).to(self.head.weight.dtype)  # float32, under autocast too
 
     def phases(self) -> list[base.Phase]:
         """Return ``frozen_head``, where there is a prior to align with, and ``main``."""
         teacher = list(self.frozen_head.parameters())
-        rest = [p for p in self.parameters() if p.requires_grad and not any(p is own for own in teacher)]
-        main = base.Phase("main", rest, self.params.epochs, self.params.lr)
+        main = base.Phase("main", self.trainable(but=teacher), self.params.epochs, self.params.lr)
         if not self.params.prior_weight:
             return [main]
         return [base.Phase("frozen_head", teacher, self.params.teacher_epochs, self.params.teacher_lr), main]
@@ -98,22 +79,19 @@ class Detector(base.Detector):
 
         The gradient of their sum at f is eq. 16: hooks edit it on its way into the tower.
         """
-        frozen_BD = self.frozen_features(batch) if self.params.prior_weight else None
-        feature_BD = None if self.phase == "frozen_head" else self.features(batch)
-        with torch.autocast(batch.is_fake_B.device.type, enabled=False):  # the heads and the surgery are exact in float32
-            if feature_BD is None:
-                logit_B = self.frozen_head(frozen_BD).squeeze(1)
-                return {"frozen_bce": F.binary_cross_entropy_with_logits(logit_B, batch.is_fake_B)}
-            text_loss, harm_BD = self.harm(batch.text_BD, batch.is_fake_B)
-            if self.params.suppress == "sum":
-                feature_BD = off_direction(feature_BD, harm_BD)
-            task_BD = off_direction(feature_BD, harm_BD) if self.params.suppress == "task" else feature_BD
-            task_loss = F.binary_cross_entropy_with_logits(self.classify(task_BD), batch.is_fake_B)
-            terms = {"bce": task_loss, "text": text_loss}
-            if frozen_BD is not None:
-                help_BD = self.help(frozen_BD, batch.is_fake_B)
-                share = 1.0 if self.params.prior_scale == "sample" else 1 / len(feature_BD)
-                terms["align"] = self.params.prior_weight * share * (feature_BD * help_BD).sum()
+        frozen_BD = self.frozen_features(batch) if self.params.prior_weight else None  # before f's graph takes its memory
+        if self.phase == "frozen_head":
+            return {"frozen_bce": head_loss(self.frozen_head, frozen_BD, batch.is_fake_B)}
+        feature_BD = self.features(batch)
+        text_loss, harm_BD = self.harm(batch.text_BD, batch.is_fake_B)
+        if self.params.suppress == "sum":
+            feature_BD = off_direction(feature_BD, harm_BD)
+        task_BD = off_direction(feature_BD, harm_BD) if self.params.suppress == "task" else feature_BD
+        terms = {"bce": head_loss(self.head, task_BD, batch.is_fake_B), "text": text_loss}
+        if frozen_BD is not None:
+            help_BD = self.help(frozen_BD, batch.is_fake_B)
+            share = 1.0 if self.params.prior_scale == "sample" else 1 / len(feature_BD)
+            terms["align"] = self.params.prior_weight * share * (feature_BD * help_BD).sum()
         return terms
 
     def frozen_features(self, batch: Batch) -> Tensor:
@@ -124,7 +102,7 @@ class Detector(base.Detector):
     def harm(self, text_BD: Tensor, is_fake_B: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of the captions and the harmful directions, eqs. 9 and 10: (B, D), of length 1, or 0 where none is."""
         text_BD = text_BD.detach().requires_grad_()
-        loss = F.binary_cross_entropy_with_logits(self.text_head(text_BD).squeeze(1), is_fake_B)
+        loss = head_loss(self.text_head, text_BD, is_fake_B)
         harm_BD = part_of(torch.autograd.grad(loss, text_BD, retain_graph=True)[0], self.params.harmful)
         norm_B1 = harm_BD.norm(dim=1, keepdim=True) + self.params.epsilon
         return loss, torch.where(norm_B1 > 0, harm_BD / norm_B1, 0.0)
@@ -132,8 +110,14 @@ class Detector(base.Detector):
     def help(self, frozen_BD: Tensor, is_fake_B: Tensor) -> Tensor:
         """Return the helpful part of the teacher's gradient, eq. 12, (B, D); like g_task it carries the 1 / B of a mean."""
         frozen_BD = frozen_BD.detach().requires_grad_()
-        loss = F.binary_cross_entropy_with_logits(self.frozen_head(frozen_BD).squeeze(1), is_fake_B)
+        loss = head_loss(self.frozen_head, frozen_BD, is_fake_B)
         return part_of(torch.autograd.grad(loss, frozen_BD)[0], self.params.helpful)
+
+
+def head_loss(head: nn.Linear, feature_BD: Tensor, is_fake_B: Tensor) -> Tensor:
+    """Return the binary cross-entropy of a head's logits, a scalar; in float32 under autocast too: the surgery is exact."""
+    with torch.autocast(feature_BD.device.type, enabled=False):
+        return F.binary_cross_entropy_with_logits(head(feature_BD).squeeze(1), is_fake_B)
 
 
 def part_of(gradient_BD: Tensor, part: Part) -> Tensor:

@@ -23,52 +23,29 @@ What the paper leaves open, and what is done here:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from pydantic import Field, PositiveFloat
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from nullscope.data.loading import Batch
 from nullscope.detectors import base
 from nullscope.encoders.attention import LoraParams
-from nullscope.encoders.image_encoder import ImageEncoder
 from nullscope.ops.contrastive import supervised_contrastive_loss
-from nullscope.ops.null_space import NullSpace, NullSpaceParams
 
 
-class Config(base.ClipParams):
+class Config(base.LinearParams):
     """Parameters of NS-Net."""
 
     lora: LoraParams
-    null_space: NullSpaceParams
     bce_weight: float = Field(ge=0, le=1)  # lambda of eq. 12; 1 leaves the contrastive loss out
     temperature: PositiveFloat  # tau of eq. 11
 
 
-class Detector(base.Detector):
-    """A LoRA'd CLIP image tower, the null-space projection and a linear head."""
+class Detector(base.LinearDetector):
+    """A LoRA'd CLIP image tower, the null-space projection (eqs. 5-10, `nullscope.ops.null_space`) and a linear head."""
 
     def __init__(self, params: Config, context: base.Context) -> None:
-        super().__init__(params)
-        self.view = context.view(params)
-        self.clip = ImageEncoder(context.clip, params.lora, params.statistics)
-        self.null_space = NullSpace(params.null_space, self.clip.width)
-        self.needs_captions = self.null_space.needs_captions
-        self.captions_at_inference = self.null_space.captions_at_inference
-        self.head = nn.Linear(self.clip.width, 1)
-
-    def prepare(self, texts: Iterable[Tensor]) -> None:
-        """Compute the basis of what is removed from the captions of the whole training set: eqs. 5-9."""
-        self.null_space.prepare(texts)
-
-    def features(self, batch: Batch) -> Tensor:
-        """Return the image features without their semantics, (B, D): eq. 10."""
-        return self.null_space(self.clip(batch.inputs), batch.text_BD)
-
-    def classify(self, feature_BK: Tensor) -> Tensor:
-        """Return the logits, (B,)."""
-        return self.head(feature_BK).squeeze(1)
+        super().__init__(params, context, params.lora)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return both terms of eq. 12, weighted: ``bce`` and ``contrastive``."""

@@ -8,9 +8,14 @@ from conftest import conf_of
 from nullscope import detectors, scoring
 from nullscope.contracts import check_schema, feature_schema
 from nullscope.data.loading import read_whole
-from nullscope.scoring import features, logits
+from nullscope.scoring import judged, kept_features, logits
 
 CPU = torch.device("cpu")
+
+
+def features(detector, rows, device, text=None):
+    """What the stage `score` keeps if it keeps all."""
+    return kept_features(judged(detector, rows, len(rows.image_ids), device, text))
 
 
 @pytest.fixture
@@ -47,3 +52,12 @@ def test_features_of_a_detector_that_wants_no_caption(small):
     assert len(table) == len(rows.image_ids) == 7
     found = torch.from_numpy(np.stack(table["feature"].to_numpy()))
     torch.testing.assert_close(detector.classify(found), torch.tensor(logits(detector, rows, CPU)), rtol=0, atol=1e-6)
+
+
+def test_only_the_first_features_are_kept_and_every_logit(small):
+    detector = detectors.build("linear_probe", conf_of("linear_probe"), small.context, seed=0)
+    rows = next(read_whole(small.shards("patches"), detector.view, workers=0))
+    table = judged(detector, rows, 3, CPU, None)
+    assert table["logit"].to_pylist() == logits(detector, rows, CPU)
+    assert kept_features(table).equals(features(detector, rows, CPU).slice(0, 3).combine_chunks())
+    assert table["feature"].null_count == 4

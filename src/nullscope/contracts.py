@@ -39,15 +39,18 @@ SCORES = pa.schema(
 
 
 def text_schema(width: int) -> pa.Schema:
-    """Return the schema of ``text.parquet`` for embeddings of ``width`` float32 numbers."""
-    feature = pa.list_(pa.float32(), width)
-    return pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("text", feature, nullable=False)])
+    """Return the schema of ``text/<split>.parquet``: the embedding of a caption, ``width`` float32 numbers."""
+    return _vectors("text", width)
 
 
 def feature_schema(width: int) -> pa.Schema:
     """Return the schema of ``data/features/<run>.parquet``: what a classifier sees of some test images."""
-    feature = pa.list_(pa.float32(), width)
-    return pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("feature", feature, nullable=False)])
+    return _vectors("feature", width)
+
+
+def _vectors(column: str, width: int) -> pa.Schema:
+    vector = pa.list_(pa.float32(), width)
+    return pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field(column, vector, nullable=False)])
 
 
 class ContractError(ValueError):

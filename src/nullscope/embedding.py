@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nullscope.contracts import CAPTIONS, INDEX, ContractError, text_schema
-from nullscope.data.tables import read_table
+from nullscope.data.tables import read_table, vector_table
 
 BATCH_SIZE = 256  # captions of one forward pass
 
@@ -37,6 +37,4 @@ def embed(chunks: Sequence[pa.RecordBatch], encode: Callable[[list[str]], Tensor
         words = distinct.dictionary.to_pylist()
         features_ND = torch.cat([encode(words[start : start + BATCH_SIZE]) for start in range(0, len(words), BATCH_SIZE)])
         rows_ND = features_ND[torch.tensor(distinct.indices.to_pylist())]
-        width = rows_ND.shape[1]
-        text = pa.FixedSizeListArray.from_arrays(pa.array(rows_ND.flatten().numpy()), width)
-        yield pa.table([chunk["image_id"], text], schema=text_schema(width))
+        yield vector_table(chunk["image_id"], rows_ND.numpy(), text_schema(rows_ND.shape[1]))

@@ -4,50 +4,62 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from torch import Tensor
 
 from nullscope.contracts import CLEAN, INDEX, SCORES, ContractError, feature_schema
 from nullscope.data.loading import Rows
-from nullscope.data.tables import read_table
+from nullscope.data.tables import read_table, vector_table
 from nullscope.data.text import TextTable
 from nullscope.detectors.base import Detector
 
 BATCH_SIZE = 64  # images of one forward pass
 LOGITS = pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("logit", pa.float32(), nullable=False)])
+JUDGED = LOGITS.append(pa.field("feature", pa.list_(pa.float32())))  # what a detector says, and what its classifier saw
+
+
+def judge(detector: Detector, rows: Rows, device: torch.device, text: TextTable | None = None) -> tuple[Tensor, Tensor]:
+    """Return the logits (N,) of the images of ``rows``, in order, and the features (N, K) they are made of.
+
+    Both float32 on the CPU; a logit above 0 means generated. ``text`` holds the captions' features, where the detector asks for
+    them at inference.
+    """
+    detector.eval()
+    logit, feature = [], []
+    for batch in rows.batches(BATCH_SIZE):
+        with torch.inference_mode():
+            feature_BK = detector.features(batch.to(device, text))
+            logit.append(detector.classify(feature_BK).float().cpu())
+            feature.append(feature_BK.float().cpu())
+    return torch.cat(logit), torch.cat(feature)
 
 
 def logits(detector: Detector, rows: Rows, device: torch.device, text: TextTable | None = None) -> list[float]:
-    """Return the logit of every image of ``rows``, in order, computed in float32; above 0 means generated.
-
-    ``text`` holds the captions' features, where the detector asks for them at inference.
-    """
-    detector.eval()
-    scored: list[float] = []
-    for batch in rows.batches(BATCH_SIZE):
-        with torch.inference_mode():
-            scored += detector(batch.to(device, text)).float().tolist()
-    return scored
+    """Return the logits of `judge`."""
+    return judge(detector, rows, device, text)[0].tolist()
 
 
-def features(detector: Detector, rows: Rows, device: torch.device, text: TextTable | None = None) -> pa.Table:
-    """Return what the classifier sees of every image of ``rows``, as a table of `contracts.feature_schema`."""
-    detector.eval()
-    seen = []
-    for batch in rows.batches(BATCH_SIZE):
-        with torch.inference_mode():
-            seen.append(detector.features(batch.to(device, text)).float().cpu())
-    feature_BK = torch.cat(seen)
-    width = feature_BK.shape[1]
-    column = pa.FixedSizeListArray.from_arrays(pa.array(feature_BK.flatten().numpy()), width)
-    return pa.table([rows.image_ids, column], schema=feature_schema(width))
+def judged(detector: Detector, rows: Rows, keep: int, device: torch.device, text: TextTable | None) -> pa.Table:
+    """Return a table of the schema `JUDGED`; the features of the first ``keep`` images only."""
+    logit_N, feature_NK = judge(detector, rows, device, text)
+    features = pa.array([*feature_NK[:keep].numpy(), *[None] * len(logit_N[keep:])], JUDGED.field("feature").type)
+    return pa.table([rows.image_ids, logit_N.numpy(), features], schema=JUDGED)
+
+
+def kept_features(table: pa.Table) -> pa.Table:
+    """Return the features that a table of the schema `JUDGED` has kept, as one of `contracts.feature_schema`."""
+    kept = table.filter(pc.is_valid(table["feature"]))
+    feature_NK = np.stack(kept["feature"].to_numpy())
+    return vector_table(kept["image_id"].combine_chunks(), feature_NK, feature_schema(feature_NK.shape[1]))
 
 
 def join_index(scored: pa.Table, index: Path) -> pa.Table:
     """Return one row of `contracts.SCORES` per test row of the index, in its order: an image in two subsets is scored once.
 
-    ``scored`` is of the schema `LOGITS`. Raises `ContractError` unless every test image has exactly one logit.
+    ``scored`` has the columns of `LOGITS`. Raises `ContractError` unless every test image has exactly one logit.
     """
     rows = read_table(index, INDEX, columns=["image_id", "split", "subset", "label"])
     test = rows.filter(pc.equal(rows["split"], "test"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from nullscope.contracts import ContractError, check_schema
 from nullscope.files import replacing
@@ -30,9 +32,12 @@ def write_batches(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Sche
     floats = [f"{field.name}.list.element" for field in schema if pa.types.is_fixed_size_list(field.type)]
     words = [field.name for field in schema if f"{field.name}.list.element" not in floats]
     rows = 0
-    with replacing(path) as partial, pq.ParquetWriter(
-        partial, schema, compression="zstd", use_dictionary=words, use_byte_stream_split=floats or False
-    ) as writer:
+    with (
+        replacing(path) as partial,
+        pq.ParquetWriter(
+            partial, schema, compression="zstd", use_dictionary=words, use_byte_stream_split=floats or False
+        ) as writer,
+    ):
         for group in _row_groups(batches, schema, path):
             writer.write_table(group, row_group_size=ROW_GROUP)
             rows += group.num_rows
@@ -77,6 +82,24 @@ def read_schema(path: Path) -> pa.Schema:
     """Return the schema of ``path`` with its metadata. Raises `ContractError` if it is not a Parquet file."""
     with _open(path) as file:
         return file.schema_arrow
+
+
+def vector_table(image_ids: Sequence[str] | pa.Array, rows_NK: NDArray[np.float32], schema: pa.Schema) -> pa.Table:
+    """Return vectors under the ids of their images, of `contracts.text_schema` or `contracts.feature_schema`."""
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows_NK.reshape(-1)), rows_NK.shape[1])
+    return pa.table([image_ids, vectors], schema=schema)
+
+
+def vectors_of(table: pa.Table, column: str) -> NDArray[np.float32]:
+    """Return the vectors of a table as an array of its own, (N, K)."""
+    width = table.schema.field(column).type.list_size
+    return table[column].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width).copy()
+
+
+def vector_width(path: Path, column: str) -> int:
+    """Return K, the length of the vectors of ``path``; 0 where it holds no such column, which no schema allows."""
+    found = read_schema(path)
+    return getattr(found.field(column).type, "list_size", 0) if column in found.names else 0
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nullscope.contracts import ContractError, text_schema
-from nullscope.data.tables import read_schema, read_table
+from nullscope.data.tables import read_table, vector_width, vectors_of
 
 CHUNK = 8192  # rows of one chunk of features
 
@@ -25,11 +25,8 @@ class TextTable:
     @classmethod
     def read(cls, path: Path) -> TextTable:
         """Return the features of a ``text/<split>.parquet``."""
-        found = read_schema(path)
-        width = found.field("text").type.list_size if "text" in found.names else 0
-        table = read_table(path, text_schema(width))
-        features = table["text"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        return cls(table["image_id"].to_pylist(), torch.from_numpy(features.copy()).reshape(-1, width), path)
+        table = read_table(path, text_schema(vector_width(path, "text")))
+        return cls(table["image_id"].to_pylist(), torch.from_numpy(vectors_of(table, "text")), path)
 
     def rows(self, image_ids: list[str]) -> Tensor:
         """Return the features of some images, (B, D). Raises `ContractError` on an image without a caption."""

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from nullscope.config import section_of
 from nullscope.contracts import CAPTIONS, CLEAN, FAKE, INDEX, SCORES, ContractError, feature_schema, text_schema
-from nullscope.data.tables import read_batches, read_schema, read_table
+from nullscope.data.tables import read_batches, read_table, vector_width, vectors_of
 from nullscope.report.semantics import Basis, Semantics, compare
 from nullscope.report.separation import CaptionsAlone, Features, captions_alone
 from nullscope.report.shortcut import Coloured, Shortcut, chance_half_width, effect, fake_colour
@@ -122,21 +122,20 @@ def _read_vectors(
     most: int | None = None,
 ) -> Vectors:
     """Return the features of all images, of those ``wanted`` in their order, or of the first ``most``."""
-    found = read_schema(path)
-    width = getattr(found.field(column).type, "list_size", 0) if column in found.names else 0
+    schema = schema_of(vector_width(path, column))
     parts, rows = [], 0
-    for batch in read_batches(path, schema_of(width)):
+    for batch in read_batches(path, schema):
         parts.append(batch if wanted is None else batch.filter(pc.is_in(batch["image_id"], pa.array(wanted, pa.string()))))
         rows += batch.num_rows
         if most is not None and rows >= most:
             break
-    table = pa.Table.from_batches(parts, schema_of(width)).slice(0, most)
+    table = pa.Table.from_batches(parts, schema).slice(0, most)
     if wanted is not None:
         place = pc.index_in(pa.array(wanted, pa.string()), table["image_id"].combine_chunks())
         if place.null_count:
             raise ContractError(f"{path}: {place.null_count} of {len(wanted)} images are missing; rerun `caption` and `embed`")
         table = table.take(place)
-    return table["image_id"].to_pylist(), table[column].combine_chunks().flatten().to_numpy().reshape(-1, width)
+    return table["image_id"].to_pylist(), vectors_of(table, column)
 
 
 class _Labels:

@@ -25,20 +25,21 @@ CLIP, BLIP = Path("data/encoders/clip"), Path("data/encoders/blip")
 def main() -> None:
     name, seed = sys.argv[1], int(sys.argv[2])
     tracking.prepare()  # a store that cannot be reached stops the stage here, before any training time is spent
-    params, patches = section_of(read_params(), f"detectors.{name}"), load_params("patches", PatchParams)
+    values = read_params()
+    params, patches = section_of(values, f"detectors.{name}"), load_params("patches", PatchParams)
     detector = detectors.build(name, params, Context(clip=CLIP, patches=patches), seed=seed)
     shards = SHARDS / detector.view.kind / "train"
     text = TextTable.read(TEXT) if detector.needs_captions else None
     data = Data(list_shards(shards), text, ranks.workers())
     folder = scratch("train", name, seed, params, shards / MANIFEST, TEXT, CLIP / WEIGHTS_FILE)
     training = Training(detector, data, seed=seed, device=ranks.device(), scratch=folder)
+    made = Made(name, seed, params, patches, load_params("dataset", DatasetParams).max_pixels, values["caption"])
     with tracking.live(name, seed, params, inputs=folder.name) as run:
         bar = tqdm(training.run(), total=len(training), initial=len(training.history), desc=f"train {name}-{seed}", unit="step")
         for step in bar:
             run.log(step.step, {"loss": sum(step.losses.values()), **step.losses})
             bar.set_postfix({term: f"{value:.3f}" for term, value in step.losses.items()})
         out = Path("models") / f"{name}-{seed}"
-        made = Made(name, seed, params, patches, load_params("dataset", DatasetParams).max_pixels, read_params()["caption"])
         save(out, detector, made, Frozen(CLIP, BLIP), [step.row() for step in training.history])
         run.finish(out)
     shutil.rmtree(folder, ignore_errors=True)  # the checkpoint

@@ -8,6 +8,7 @@ found and what is known.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -74,6 +75,15 @@ def section_of(values: dict[str, Any], section: str, path: Path = PARAMS_FILE) -
             raise ParamsError(f"{parent} has no `{key}`{_suggest(key, known)}")
         found = found[key]
     return found
+
+
+def leaves(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what nested parameters hold under their dotted names, in order: ``("lora.rank", 6)``."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{key}.{below}", leaf) for below, leaf in leaves(value))
+        else:
+            yield str(key), value
 
 
 def _suggest(key: str, known: list[str]) -> str:

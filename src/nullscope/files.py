@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -80,9 +80,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def directory_sha256(path: Path) -> str:
-    """Return one SHA-256 over the names and contents of all files under ``path``, in the order of their names."""
+def content_sha256(files: Iterable[Path], root: Path) -> str:
+    """Return one SHA-256 over the names below ``root`` and the contents of ``files``, in the order given."""
     digest = hashlib.sha256()
-    for file in sorted(file for file in Path(path).rglob("*") if file.is_file()):
-        digest.update(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n".encode())
+    for file in files:
+        digest.update(f"{file.relative_to(root).as_posix()}\0{sha256(file)}\n".encode())
     return digest.hexdigest()
+
+
+def directory_sha256(path: Path) -> str:
+    """Return `content_sha256` of all files under ``path``, in the order of their names."""
+    return content_sha256(sorted(file for file in Path(path).rglob("*") if file.is_file()), path)

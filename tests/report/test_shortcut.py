@@ -10,8 +10,9 @@ import pytest
 from nullscope.contracts import CAPTIONS, SCORES
 from nullscope.data.tables import read_table
 from nullscope.report.inputs import read_inputs
-from nullscope.report.shortcut import FAKE_COLOURS, REAL_COLOURS, Coloured, chance_half_width, effect, fake_colour
+from nullscope.report.shortcut import Coloured, chance_half_width, effect, fake_colour
 from nullscope.world.render import Job, render
+from nullscope.world.scenes import FAKE_COLOURS, REAL_COLOURS
 
 
 def drawn(seed: int = 0, lean: float = 0.0, images: int = 90, ties: bool = True) -> Coloured:

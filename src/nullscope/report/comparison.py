@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nullscope.config import leaves
 from nullscope.report.layout import MARK, Cell, Column, Table, detector_column
 from nullscope.report.seeds import ENOUGH, by_detector, difference, mean_of
 
@@ -47,15 +48,9 @@ def differing(models: dict[str, dict[str, Any]]) -> dict[str, dict[str, str]]:
     return {key: own for key, own in table.items() if len(set(own.values())) > 1}
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+def flat(values: dict[str, Any]) -> dict[str, str]:
     """Return nested parameters under their dotted names, as text; one that is not set is a dash."""
-    found: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = "-" if value is None else str(value)
-    return found
+    return {name: "-" if value is None else str(value) for name, value in leaves(values)}
 
 
 def _note(runs: dict[str, list[Any]]) -> str:

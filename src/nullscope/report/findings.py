@@ -14,8 +14,9 @@ from nullscope.report.layout import NO_NUMBER, Column, Spread, is_clear, spread_
 from nullscope.report.seeds import by_detector, difference, mean_of, spread
 from nullscope.report.semantics import KINDS, Semantics
 from nullscope.report.separation import CaptionsAlone
-from nullscope.report.shortcut import FAKE_COLOURS, REAL_COLOURS, Shortcut
+from nullscope.report.shortcut import Shortcut
 from nullscope.report.tables import subsets_of
+from nullscope.world.scenes import FAKE_COLOURS, REAL_COLOURS
 
 MANY = 3  # of what is not remarkable are not all named in a sentence
 ONE_SIDED = 0.1  # a detector that is right on less of one kind says the same of nearly everything

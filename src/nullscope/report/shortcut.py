@@ -1,7 +1,8 @@
 """How far the colour of the object moves the score: the shortcut of the embedded world, measured on its test pictures.
 
-In a share of the training pictures the object's colour tells the label: reals get the first half of `scenes.COLOURS`, fakes the
-second (`nullscope.world.render`). In testing it never does; a detector that took the shortcut still scores by it. N pictures.
+In a share of the training pictures the object's colour tells the label: reals get one of `scenes.REAL_COLOURS`, fakes one of
+`scenes.FAKE_COLOURS` (`nullscope.world.render`). In testing it never does; a detector that took the shortcut still scores by it.
+N pictures.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nullscope.metrics import Z_95, auroc, balanced_accuracy
-from nullscope.world.scenes import COLOURS
+from nullscope.world.scenes import COLOURS, FAKE_COLOURS
 
-REAL_COLOURS, FAKE_COLOURS = COLOURS[: len(COLOURS) // 2], COLOURS[len(COLOURS) // 2 :]  # as in nullscope.world.render
 Bools = NDArray[np.bool_]
 
 

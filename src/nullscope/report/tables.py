@@ -157,7 +157,7 @@ def refused_table(refused: Iterable[dict[str, str]]) -> Table:
 
 def parameters_table(models: dict[str, dict[str, Any]]) -> Table:
     """Return the parameters every detector was trained with, as its model directory records them: a column per detector."""
-    found = {name: flat(model["params"]) | flat(model["patches"], "patches.") for name, model in models.items()}
+    found = {name: flat(model["params"] | {"patches": model["patches"]}) for name, model in models.items()}
     keys = dict.fromkeys(key for values in found.values() for key in values)
     rows: list[list[Cell]] = [[key, *(values.get(key, "") for values in found.values())] for key in keys]
     columns = [Column("parameter", "Parameter", "text"), *(Column(name, name, "text") for name in models)]

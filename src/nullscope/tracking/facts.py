@@ -9,11 +9,11 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nullscope.files import sha256
+from nullscope.config import leaves
 
 MODEL = "nullscope.model"  # content of the model folder: what a run is found by
 TRAINING = "nullscope.training"  # what was trained, from what: what an interrupted run is found by
@@ -34,7 +34,7 @@ def run_name(detector: str, seed: int) -> str:
 
 def flat_params(params: Mapping[str, Any]) -> dict[str, str]:
     """Return nested parameters as ``{"lora.rank": "6"}``, within MLflow's limits of length."""
-    return {_accepted(key)[:KEY_LIMIT]: _as_text(value)[:PARAM_LIMIT] for key, value in _leaves(params)}
+    return {_accepted(key)[:KEY_LIMIT]: _as_text(value)[:PARAM_LIMIT] for key, value in leaves(params)}
 
 
 def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -67,14 +67,6 @@ def model_files(model: Path) -> list[Path]:
     """Return the files of a model folder in the order of their names, the frozen tower left out."""
     files = (file for file in model.rglob("*") if file.is_file() and file.relative_to(model).parts[0] not in FROZEN)
     return sorted(files)
-
-
-def content(files: Iterable[Path], root: Path) -> str:
-    """Return one SHA-256 over the names below ``root`` and the contents of ``files``."""
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.relative_to(root).as_posix()}\0{sha256(file)}\n".encode())
-    return digest.hexdigest()
 
 
 def origin_tags(checkout: Path, detector: str, seed: int) -> dict[str, str]:
@@ -114,14 +106,6 @@ def _git(checkout: Path, *arguments: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""  # no git, or none that answers: the run goes without a commit
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _leaves(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from ((f"{key}.{below}", leaf) for below, leaf in _leaves(value))
-        else:
-            yield str(key), value
 
 
 def _as_text(value: Any) -> str:

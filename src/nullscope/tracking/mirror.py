@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nullscope.config import read_params, section_of
-from nullscope.files import sha256
+from nullscope.files import content_sha256, sha256
 from nullscope.tracking.address import TrackingError, say, switched_on, tracking_uri
 from nullscope.tracking.facts import (
     CURRENT,
     CURVE,
     MODEL,
     PUBLISHED,
-    content,
     flat_metrics,
     flat_params,
     machine_tags,
@@ -106,7 +105,7 @@ def _publish_model(store: Store, model: _Model) -> tuple[Row, str]:
     if not (model.folder / "detector.json").is_file():
         where = model.folder.relative_to(model.root)
         return Row(model.name, "missing", missing=str(where), remedy=f"dvc repro train@{model.name}, or dvc pull"), ""
-    digest, shown = content(model_files(model.folder), model.folder), content(model.shown_files(), model.root)
+    digest, shown = content_sha256(model_files(model.folder), model.folder), content_sha256(model.shown_files(), model.root)
     run = _newest(store, f"tags.`{MODEL}` = '{digest}' and tags.`nullscope.detector` = '{model.detector}'")
     if run is None:
         status, run = "created", _create(store, model, digest)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nullscope import ranks
+from nullscope.files import content_sha256
 from nullscope.tracking.address import say, shown, switched_on
 from nullscope.tracking.facts import (
     CURRENT,
     CURVE,
     MODEL,
     TRAINING,
-    content,
     flat_params,
     machine_tags,
     model_files,
@@ -89,7 +89,7 @@ class _Sender(Recorder):
         self._pending.append((step, time.time_ns() // 1_000_000, dict(values)))
 
     def finish(self, model: Path) -> None:
-        self._tags[MODEL] = content(model_files(model), model)
+        self._tags[MODEL] = content_sha256(model_files(model), model)
 
     def close(self, status: str) -> None:
         self._status = status

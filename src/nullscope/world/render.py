@@ -117,8 +117,7 @@ def render(job: Job) -> Picture:
 def _colours(job: Job, rng: np.random.Generator) -> tuple[str, ...]:
     if rng.random() >= job.shortcut:
         return scenes.COLOURS
-    half = len(scenes.COLOURS) // 2
-    return scenes.COLOURS[:half] if job.maker == REALS else scenes.COLOURS[half:]
+    return scenes.REAL_COLOURS if job.maker == REALS else scenes.FAKE_COLOURS
 
 
 def _rendered(jobs: list[Job], workers: int) -> Iterator[Picture]:

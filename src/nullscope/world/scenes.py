@@ -20,7 +20,8 @@ from sklearn.datasets import load_sample_images
 SCENE_PX = 128
 
 SIZES = ("small", "large")
-COLOURS = ("red", "yellow", "white", "green", "blue", "purple")
+REAL_COLOURS, FAKE_COLOURS = ("red", "yellow", "white"), ("green", "blue", "purple")  # where colour tells the label
+COLOURS = REAL_COLOURS + FAKE_COLOURS
 OBJECTS = ("circle", "square", "triangle", "cross", "ring", "star")
 GROUNDS = ("sand", "tiles", "planks", "pebbles", "grass")
 BACKGROUNDS = ("sky", "clouds", "hills", "temple", "flowers")

@@ -10,7 +10,7 @@ from nullscope import ranks
 from nullscope.captioning import captions
 from nullscope.config import load_params
 from nullscope.contracts import CAPTIONS
-from nullscope.data.folders import DatasetParams
+from nullscope.data.dataset import DatasetParams
 from nullscope.data.listing import distinct_images
 from nullscope.data.parts import in_parts, scratch
 from nullscope.data.shards import Item

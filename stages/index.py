@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nullscope.config import load_params, read_params, section_of
-from nullscope.data.folders import DatasetParams
+from nullscope.data.dataset import DatasetParams
 from nullscope.data.index import build_index
 from nullscope.files import write_json
 from nullscope.ranks import launch, workers
@@ -43,6 +43,9 @@ def report(counts: dict) -> None:
     for split in ("train", "test"):
         for subset, images in sorted(counts[split].items()):
             print(f"{split:5}  {subset:24} {images['real']:8} real {images['fake']:8} fake")
+    for split, subsets in counts["unexpected"].items():
+        for subset, found in subsets.items():
+            print(f"not as published  {split:5}  {subset:24} {_against(found)}")
     print(f"{counts['images']} images ({counts['duplicates']} repeated, {counts['leakage']} in both splits) -> {INDEX}")
     for why, folders in counts["ignored"].items():
         for folder, files in folders.items():
@@ -52,6 +55,13 @@ def report(counts: dict) -> None:
         kinds = Counter(re.sub(r"\d+", "N", row["reason"]) for row in csv.DictReader(file))
     for kind, files in kinds.most_common():
         print(f"refused {files:8}  {kind}")
+
+
+def _against(found: dict[str, int]) -> str:
+    """Return what a subset holds beside what was published of it."""
+    if not found["real"] + found["fake"]:
+        return "is missing"
+    return ", ".join(f"{found[kind]} {kind}s (published: {found[f'{kind}_published']})" for kind in ("real", "fake"))
 
 
 if __name__ == "__main__":

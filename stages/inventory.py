@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nullscope.config import load_params
-from nullscope.data.folders import DatasetParams
+from nullscope.data.dataset import DatasetParams
 from nullscope.data.inventory import build_inventory
 from nullscope.ranks import launch, workers
 
@@ -21,7 +21,7 @@ def main() -> None:
     """List the data set of params.yaml and print how many files there are and how many had to be hashed."""
     params = load_params("dataset", DatasetParams)
     with tqdm(desc=f"inventory {params.name}", unit=" files") as bar:
-        counts = build_inventory(Path(params.root), path=INVENTORY, cache_path=CACHE, workers=workers(), progress=bar.update)
+        counts = build_inventory(params, path=INVENTORY, cache_path=CACHE, workers=workers(), progress=bar.update)
     remembered = counts["files"] - counts["hashed"]
     print(f"{counts['files']} files ({counts['hashed']} hashed, {remembered} remembered) -> {INVENTORY}")
     print(f"{counts['refused']} files refused; {INVENTORY} gives the reasons")

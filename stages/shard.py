@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from nullscope import ranks
 from nullscope.config import load_params
-from nullscope.data.folders import DatasetParams
+from nullscope.data.dataset import DatasetParams
 from nullscope.data.parts import scratch
 from nullscope.data.sharding import plan, write_manifests, write_tars
 from nullscope.data.shards import ShardParams

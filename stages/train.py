@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from nullscope import detectors, ranks, tracking
 from nullscope.config import load_params, read_params, section_of
-from nullscope.data.folders import DatasetParams
+from nullscope.data.dataset import DatasetParams
 from nullscope.data.parts import scratch
 from nullscope.data.shards import MANIFEST, list_shards
 from nullscope.data.text import TextTable

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from nullscope.config import ParamsError, validate
 from nullscope.contracts import FAKE, REAL
 from nullscope.data import folders
-from nullscope.data.folders import DatasetError, DatasetParams, Found, Ignored, Refused, walk
+from nullscope.data.dataset import DatasetError, DatasetParams
+from nullscope.data.folders import Found, Ignored, Refused, walk
 from nullscope.data.survey import UNMATCHED, survey
 
 VALUES = {"name": "small", "root": "images", "train": ["a"], "test": ["b"], "train_fraction": 0.5, "max_pixels": 10**6}
@@ -160,7 +161,7 @@ def test_a_label_folder_inside_the_other_is_refused(tmp_path):
     root = write_files(tmp_path, {"a/0_real/1_fake/x.png": b"", "a/0_real/0_real/y.png": b""})
     assert sources(root, Found) == ["a/0_real/0_real/y.png"]
     assert [item.reason for item in walk(root) if isinstance(item, Refused)] == [
-        "a folder 1_fake inside 0_real: its files cannot be both real and fake"
+        "a folder 1_fake inside a folder of reals: its files cannot be both"
     ]
 
 
@@ -187,7 +188,7 @@ def test_survey_counts_what_no_pattern_matches_per_folder(tmp_path):
             {"test": ["b", "typo"]},
             r"pattern 'typo' of dataset\.test matches no folder .*; found a, b\. A pattern names the folder above",
         ),
-        ({"test": ["half"]}, r"the split `test` holds 1_fake and nothing in 0_real"),
+        ({"test": ["half"]}, r"the split `test` holds fakes and no reals"),
         ({"generators": {"c": "X"}}, r"dataset\.generators names c, which is no subset; found a, b"),
     ],
 )
@@ -199,5 +200,52 @@ def test_patterns_that_reach_nothing_are_errors(tmp_path, changes, words):
 
 def test_other_label_folders_are_named_in_the_error(tmp_path):
     root = write_files(tmp_path, {"train/ai/x.png": b"", "train/nature/y.png": b""})
-    with pytest.raises(DatasetError, match=r"found files in train/ai, train/nature\. Rename the folders"):
+    with pytest.raises(DatasetError, match=r"found files in train/ai, train/nature\. Say what your label folders are called"):
         survey(params(root, train=["train/*"]))
+    assert survey(params(root, train=["train"], test=["train"], labels={"nature": "real", "ai": "fake"})).total == 2
+
+
+@pytest.mark.parametrize(
+    ("pattern", "folder", "subset"),
+    [
+        ("@*/*/val", "ADM/imagenet_ai_0508_adm/val", "ADM"),
+        ("@*/*/val", "ADM/imagenet_ai_0508_adm/train", None),
+        ("@sd*/*", "sd14/x/deeper", "sd14"),
+        ("a/@*/b", "a/c/b", "c"),
+    ],
+)
+def test_a_marked_component_names_the_subset(pattern, folder, subset):
+    assert params(train=[pattern]).subset("train", folder) == subset
+
+
+def test_other_spellings_of_a_folder_are_one_subset():
+    spelt = params(test=["[bB]ig[gG][aA][nN]"], names={"BigGAN": "biggan"})
+    assert [spelt.subset("test", name) for name in ("BigGAN", "biggan", "bigger")] == ["biggan", "biggan", None]
+
+
+def test_what_is_published_is_held_against_what_is_found():
+    expected = {"test": {"x": [2, 3], "y": None, "z": None, "w": [1, 1]}, "train": {}}
+    found = {"train": {}, "test": {"x": {"real": 2, "fake": 2}, "y": {"real": 1, "fake": 0}}}
+    assert params(test=["x", "y", "z"], expected=expected).unexpected(found) == {
+        "test": {
+            "x": {"real": 2, "fake": 2, "real_published": 2, "fake_published": 3},
+            "z": {"real": 0, "fake": 0},  # missing; w is not asked for
+        }
+    }
+    assert params(test=["x"], expected={"test": {"x": [2, 2]}}).unexpected(found) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"test": ["@a/@b"]}, "marks several components"),
+        ({"test": ["a/@"]}, "no pattern"),
+        ({"labels": {"nature": "real"}}, "expected folder names for real and for fake"),
+        ({"labels": {"nature": "genuine", "ai": "fake"}}, "labels.nature"),
+        ({"expected": {"test": {"x": [1]}}}, "expected.test.x"),
+        ({"expected": {"tset": {}}}, "expected.tset"),
+    ],
+)
+def test_wrong_layouts_say_what_is_wrong(changes, words):
+    with pytest.raises(ParamsError, match=words):
+        params(**changes)

@@ -18,7 +18,7 @@ from data.bad_images import bad_files, good_files, photo, save, write_files
 
 from nullscope.contracts import INDEX
 from nullscope.data import index
-from nullscope.data.folders import DatasetError, DatasetParams
+from nullscope.data.dataset import DatasetError, DatasetParams
 from nullscope.data.images import image_id
 from nullscope.data.tables import read_schema, read_table
 
@@ -139,9 +139,9 @@ def test_the_same_bytes_as_real_and_fake_are_refused_everywhere(tmp_path, two_by
     counts = build(write_files(tmp_path / "images", {**two_by_two, **contradicted, "b/1_fake/d.png": b""}), tmp_path)
     assert list(rejects_of(tmp_path)) == sorted(rejects_of(tmp_path))
     assert rejects_of(tmp_path) == {
-        "a/0_real/c.png": "contradictory label: the same bytes also lie in 1_fake",
-        "b/0_real/c.png": "contradictory label: the same bytes also lie in 1_fake",
-        "b/1_fake/c.png": "contradictory label: the same bytes also lie in 0_real",
+        "a/0_real/c.png": "contradictory label: the same bytes are also listed as fake",
+        "b/0_real/c.png": "contradictory label: the same bytes are also listed as fake",
+        "b/1_fake/c.png": "contradictory label: the same bytes are also listed as real",
         "b/1_fake/d.png": "empty file (0 bytes)",
     }
     assert (counts["images"], counts["refused"]) == (4, 4)
@@ -159,12 +159,17 @@ def test_a_shared_subset_puts_no_image_in_both_splits(tmp_path):
 def test_ignored_files_are_counted(tmp_path, two_by_two):
     strays = {"a/0_real/.DS_Store": b"", "notes.txt": b"", "c/0_real/x.png": b""}
     counts = build(write_files(tmp_path / "images", {**two_by_two, **strays}), tmp_path)
-    assert counts["ignored"] == {"hidden": {"a": 1}, "outside_label_folders": {".": 1}, "not_in_train_or_test": {"c": 1}}
+    assert counts["ignored"] == {
+        "hidden": {"a": 1},
+        "outside_label_folders": {".": 1},
+        "unpacked_beside_the_archive": {},
+        "not_in_train_or_test": {"c": 1},
+    }
 
 
 def test_a_split_left_with_one_class_is_an_error_and_the_refusals_are_written(tmp_path, two_by_two):
     root = write_files(tmp_path / "images", {**two_by_two, "b/1_fake/x.png": b""})
-    with pytest.raises(DatasetError, match=r"split `test` holds 0_real and nothing in 1_fake once 1 files are refused"):
+    with pytest.raises(DatasetError, match=r"split `test` holds reals and no fakes once 1 files are refused"):
         build(root, tmp_path)
     assert rejects_of(tmp_path) == {"b/1_fake/x.png": "empty file (0 bytes)"}
     assert not (tmp_path / "index.parquet").exists()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import os
 import sqlite3
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nullscope.data import inventory
-from nullscope.data.folders import DatasetError
+from nullscope.data.dataset import DatasetError, DatasetParams
 from nullscope.data.inventory import build_inventory
 
 FILES = {
@@ -27,8 +29,13 @@ FILES = {
 }
 
 
+def params(root: Path, **changes) -> DatasetParams:
+    values = {"name": "small", "train": ["a"], "test": ["b"], "train_fraction": 0.5, "max_pixels": 10**6, **changes}
+    return DatasetParams(root=str(root), **values)
+
+
 def build(root: Path, out: Path) -> dict[str, int]:
-    return build_inventory(root, path=out / "inventory.csv", cache_path=out / "cache" / "hashes.sqlite", workers=2)
+    return build_inventory(params(root), path=out / "inventory.csv", cache_path=out / "cache" / "hashes.sqlite", workers=2)
 
 
 @pytest.fixture
@@ -154,7 +161,7 @@ def test_a_locked_cache_is_done_without_and_left_whole(root, tmp_path, monkeypat
 def test_two_inventories_at_a_time_share_the_cache(root, tmp_path):
     def one(number: int) -> bytes:
         out = tmp_path / f"inventory{number}.csv"
-        build_inventory(root, path=out, cache_path=tmp_path / "shared.sqlite", workers=2)
+        build_inventory(params(root), path=out, cache_path=tmp_path / "shared.sqlite", workers=2)
         return out.read_bytes()
 
     with ThreadPoolExecutor(4) as pool:
@@ -176,3 +183,29 @@ def test_a_missing_root_leaves_no_half_written_file(tmp_path):
     with pytest.raises(DatasetError):
         build(tmp_path / "absent", tmp_path)
     assert not list(tmp_path.glob("*inventory*"))
+
+
+def test_an_archive_is_one_file_and_a_manifest_lists_what_it_names(root, tmp_path):
+    with zipfile.ZipFile(root / "a/0_real/more.zip", "w") as archive:
+        archive.writestr("x.png", b"1")
+        archive.writestr("y.png", b"2")
+    rows = (
+        "source,label,subset\na/0_real/0.png,real,s\na/0_real/more.zip::x.png,fake,s\na/0_real/more.zip::y.png,fake,s\n,real,s\n"
+    )
+    (root / "m.csv").write_text(rows)
+    build(root, tmp_path)
+    walked = {row["source"]: row["sha256"] for row in csv.DictReader(open_text(tmp_path / "inventory.csv"))}
+    assert walked.keys() == FILES.keys() | {"a/0_real/more.zip"}
+    build_inventory(params(root, manifest="m.csv"), path=tmp_path / "m.csv", cache_path=tmp_path / "h.sqlite", workers=1)
+    listed = list(csv.DictReader(open_text(tmp_path / "m.csv")))
+    assert [row["source"] for row in listed] == ["m.csv", "a/0_real/0.png", "a/0_real/more.zip", "m.csv, row 5"]
+    assert (
+        listed[2]["sha256"]
+        == walked["a/0_real/more.zip"]
+        == hashlib.sha256((root / "a/0_real/more.zip").read_bytes()).hexdigest()
+    )
+    assert listed[3] == {"source": "m.csv, row 5", "sha256": "", "reason": "a row without a source"}
+
+
+def open_text(path: Path) -> io.StringIO:
+    return io.StringIO(path.read_text(encoding="utf-8"))

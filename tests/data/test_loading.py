@@ -68,6 +68,7 @@ def test_every_batch_is_full_and_labels_are_the_images_own(small):
 
 def test_augmentation_depends_on_the_image_alone(small):
     """Another batch size gives an image other neighbours, and the same order of patches and flip."""
+
     def augmentation(size):
         return {
             image_id: (batch.inputs["order"][row].tolist(), bool(batch.inputs["flip"][row]))

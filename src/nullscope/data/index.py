@@ -20,7 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nullscope.contracts import FAKE, INDEX, REAL, SPLITS
-from nullscope.data.folders import LABEL_NAMES, DatasetError, DatasetParams, Found, Refused, refusal
+from nullscope.data.archives import read_source, source_size
+from nullscope.data.dataset import LABEL_WORDS, DatasetError, DatasetParams
+from nullscope.data.folders import Found, Refused, refusal
 from nullscope.data.images import Facts, ImageError, facts, image_id
 from nullscope.data.survey import IGNORED, Survey, check_classes, survey, wanted
 from nullscope.data.tables import write_table
@@ -28,7 +30,6 @@ from nullscope.files import replacing
 
 CHUNK = 32  # files per task of a worker
 BATCH = 8192  # rows per Arrow batch
-LABEL_WORDS = {REAL: "real", FAKE: "fake"}  # in metrics
 SORT_KEYS = [(name, "ascending") for name in ("split", "subset", "label", "image_id", "source")]
 LARGEST_FILE = 64 * 2**20  # bytes; or 8 per pixel of the limit, which is RGBA of 16 bits without compression
 
@@ -62,7 +63,7 @@ def build_index(
     check_classes(params, labels, f" once {len(refusals)} files are refused (see {rejects_path})")
     rows = rows.sort_by(SORT_KEYS).replace_schema_metadata({"dataset": params.name})
     write_table(index_path, rows, INDEX)
-    return _counts(rows, refusals, folders)
+    return _counts(params, rows, refusals, folders)
 
 
 def _verdicts(params: DatasetParams, workers: int) -> Iterator[tuple[Found | Refused, Verdict]]:
@@ -106,10 +107,10 @@ def _examine(root: Path, max_pixels: int, chunk: Chunk) -> list[Verdict]:
 
 def _verdict(path: Path, max_pixels: int) -> Verdict:
     try:
-        size, limit = path.stat().st_size, max(LARGEST_FILE, 8 * max_pixels)
+        size, limit = source_size(path), max(LARGEST_FILE, 8 * max_pixels)
         if size > limit:
             return f"{size} bytes: no image of dataset.max_pixels = {max_pixels} takes more than {limit}"
-        data = path.read_bytes()
+        data = read_source(path)
         return image_id(data), facts(data, max_pixels=max_pixels)
     except ImageError as error:
         return str(error)
@@ -153,6 +154,8 @@ def _row(params: DatasetParams, found: Found, identity: str, image: Facts) -> di
     split = params.split_of(found.folder, identity)
     subset = params.subset(split, found.folder)
     generator = params.generator(subset, found.label)
+    if found.label == FAKE and found.generator:
+        generator = found.generator
     return {"image_id": identity, "split": split, "subset": subset, "generator": generator, "label": found.label,
             "source": found.source, **vars(image)}  # fmt: skip
 
@@ -162,8 +165,7 @@ def _without_contradictions(rows: pa.Table) -> tuple[pa.Table, list[Refused]]:
     spread = rows.group_by("image_id").aggregate([("label", "min"), ("label", "max")])
     both = spread.filter(pc.not_equal(spread["label_min"], spread["label_max"]))["image_id"]
     contradicted = pc.is_in(rows["image_id"], value_set=both)
-    elsewhere = "contradictory label: the same bytes also lie in"
-    reason = {REAL: f"{elsewhere} {LABEL_NAMES[FAKE]}", FAKE: f"{elsewhere} {LABEL_NAMES[REAL]}"}
+    reason = {label: f"contradictory label: the same bytes are also listed as {LABEL_WORDS[1 - label]}" for label in (REAL, FAKE)}
     refused = rows.filter(contradicted).select(["source", "label"]).to_pylist()
     return rows.filter(pc.invert(contradicted)), [Refused(row["source"], reason[row["label"]]) for row in refused]
 
@@ -175,8 +177,9 @@ def _write_rejects(path: Path, refusals: list[Refused]) -> None:
         writer.writerows(sorted((refusal.source, refusal.reason) for refusal in refusals))
 
 
-def _counts(rows: pa.Table, refusals: list[Refused], folders: Survey) -> dict[str, Any]:
+def _counts(params: DatasetParams, rows: pa.Table, refusals: list[Refused], folders: Survey) -> dict[str, Any]:
     """Return the numbers of ``metrics/index.json``; ignored files are counted per folder, images per split and subset."""
+    found = {split: _per_subset(rows.filter(pc.field("split") == split)) for split in SPLITS}
     spread = rows.group_by("image_id").aggregate([("split", "count_distinct")])
     return {
         "images": rows.num_rows,
@@ -184,7 +187,8 @@ def _counts(rows: pa.Table, refusals: list[Refused], folders: Survey) -> dict[st
         "duplicates": rows.num_rows - spread.num_rows,  # rows beyond the first of the same image
         "leakage": spread.filter(pc.field("split_count_distinct") > 1).num_rows,  # images in both train and test
         "ignored": {why: folders.ignored_because(why) for why in IGNORED},
-        **{split: _per_subset(rows.filter(pc.field("split") == split)) for split in SPLITS},
+        "unexpected": params.unexpected(found),  # subsets that are missing, or have other counts than published
+        **found,
     }
 
 

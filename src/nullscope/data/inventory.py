@@ -12,14 +12,17 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from nullscope.data.folders import Ignored, Refused, refusal, walk
+from nullscope.data.archives import archive_of
+from nullscope.data.dataset import DatasetParams
+from nullscope.data.folders import Ignored, Refused, refusal
+from nullscope.data.survey import closed
 from nullscope.files import replacing, sha256
 
 CHUNK = 512  # files hashed between two transactions
@@ -46,15 +49,15 @@ Key = tuple[bytes, int, int, int]  # absolute path, size, mtime_ns, inode
 
 
 def build_inventory(
-    root: Path, *, path: Path, cache_path: Path, workers: int, progress: Callable[[int], None] = lambda files: None
+    params: DatasetParams, *, path: Path, cache_path: Path, workers: int, progress: Callable[[int], None] = lambda files: None
 ) -> dict[str, int]:
-    """Write ``source, sha256, reason`` of everything `walk` finds or refuses, in its order; return the counts.
+    """Write ``source, sha256, reason`` of every file of the data set, found or refused, in their order; return the counts.
 
-    A refused file has a reason and no hash. Memory does not grow with the number of files. ``progress`` hears of every chunk.
-    Raises `DatasetError` if ``root`` is no folder.
+    An archive is one file, and a manifest too. A refused file has a reason and no hash. Memory does not grow with the number of
+    files. ``progress`` hears of every chunk. Raises `DatasetError` if the root is no folder.
     """
-    counts = {"files": 0, "refused": 0, "hashed": 0}
-    items = (item for item in walk(root) if not isinstance(item, Ignored))
+    root, counts = Path(params.root), {"files": 0, "refused": 0, "hashed": 0}
+    items = _files(params)
     with (
         replacing(path) as partial,
         open(partial, "w", encoding="utf-8", newline="") as file,
@@ -64,14 +67,29 @@ def build_inventory(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("source", "sha256", "reason"))
         for chunk in iter(lambda: list(islice(items, CHUNK)), []):
-            found = [os.path.join(root, item.source) for item in chunk if not isinstance(item, Refused)]
+            found = [os.path.join(root, item) for item in chunk if isinstance(item, str)]
             answers = iter(_hashes(found, cache, pool, counts))
             for item in chunk:
-                digest, reason = ("", item.reason) if isinstance(item, Refused) else next(answers)
-                writer.writerow((item.source, digest, reason))
+                source, (digest, reason) = (item, next(answers)) if isinstance(item, str) else (item.source, ("", item.reason))
+                writer.writerow((source, digest, reason))
                 counts["refused" if reason else "files"] += 1
             progress(len(chunk))
     return counts
+
+
+def _files(params: DatasetParams) -> Iterator[str | Refused]:
+    """Yield the files that the data set lies in, relative to its root: of an archive that a manifest names in a row, one."""
+    if params.manifest:
+        yield params.manifest
+    last = None
+    for item in closed(params):
+        if isinstance(item, Refused):
+            yield item
+        elif not isinstance(item, Ignored):
+            file = os.fspath(archive_of(Path(item.source)))
+            if file != last:
+                yield file
+            last = file
 
 
 class HashCache:

@@ -26,6 +26,7 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from nullscope.config import Params
 from nullscope.contracts import ContractError
+from nullscope.data.archives import read_source
 from nullscope.data.images import decode, image_id
 from nullscope.files import replacing, sha256, write_json
 from nullscope.ops.patches import PatchParams, select
@@ -46,7 +47,7 @@ class Item:
 
     image_id: str
     label: int
-    source: Path
+    source: Path  # or <archive>::<member>
     format: str  # Pillow's name of the file format
 
 
@@ -118,7 +119,7 @@ def decode_mosaic(data: bytes) -> NDArray[np.uint8]:
 
 def read_item(item: Item) -> bytes:
     """Return the bytes of a listed image. Raises `ContractError` if they are no longer what the index says."""
-    data = item.source.read_bytes()
+    data = read_source(item.source)
     if image_id(data) != item.image_id:
         raise ContractError(f"{item.source} has changed since it was indexed; run `dvc repro index`")
     return data

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nullscope.contracts import LABEL_FOLDERS, SPLITS
-from nullscope.data.folders import HIDDEN, LABEL_NAMES, OUTSIDE, DatasetError, DatasetParams, Found, Ignored, Refused, walk
+from nullscope.contracts import SPLITS
+from nullscope.data.dataset import LABEL_WORDS, DatasetError, DatasetParams
+from nullscope.data.folders import HIDDEN, OUTSIDE, UNPACKED, Found, Ignored, Packed, Refused, unpack, walk
+from nullscope.data.manifest import read_manifest
 
 UNMATCHED = "not_in_train_or_test"  # why files are ignored, beside folders.HIDDEN and folders.OUTSIDE
-IGNORED = (HIDDEN, OUTSIDE, UNMATCHED)
+IGNORED = (HIDDEN, OUTSIDE, UNPACKED, UNMATCHED)
 SHOWN = 10  # names listed in an error
 
 
@@ -37,7 +39,7 @@ def survey(params: DatasetParams) -> Survey:
     """Walk the data set and count its files. Raises `DatasetError` if a pattern or a split is left without files."""
     found = Survey()
     depth = max(len(pattern.split("/")) for pattern in params.train + params.test)
-    for item in walk(Path(params.root)):
+    for item in contents(params):
         if isinstance(item, Ignored):
             found.ignored[item.why, _shortened(item.folder, depth)] += item.files
         elif not _belongs(params, item):
@@ -48,13 +50,28 @@ def survey(params: DatasetParams) -> Survey:
             found.files[item.folder, item.label] += 1
     _check_patterns(params, found)
     check_classes(params, {split: _labels(params, found, split) for split in SPLITS}, "")
-    _check_generators(params, found)
+    _check_names(params, found)
     return found
+
+
+def closed(params: DatasetParams) -> Iterator[Found | Refused | Ignored | Packed]:
+    """Yield what the data set consists of, its archives unopened: by its manifest, or else by its folders."""
+    root = Path(params.root)
+    yield from read_manifest(root / params.manifest) if params.manifest else walk(root, params.label_folders)
+
+
+def contents(params: DatasetParams) -> Iterator[Found | Refused | Ignored]:
+    """Yield what the data set consists of, the members of its archives among it."""
+    for item in closed(params):
+        if isinstance(item, Packed):
+            yield from unpack(Path(params.root), item)
+        else:
+            yield item
 
 
 def wanted(params: DatasetParams) -> Iterator[Found | Refused]:
     """Yield the files of the data set, and what the walk refuses of it."""
-    for item in walk(Path(params.root)):
+    for item in contents(params):
         if not isinstance(item, Ignored) and _belongs(params, item):
             yield item
 
@@ -67,12 +84,13 @@ def _belongs(params: DatasetParams, item: Found | Refused) -> bool:
 def check_classes(params: DatasetParams, labels: dict[str, set[int]], after: str) -> None:
     """Raise `DatasetError` unless both splits hold both labels; ``after`` says what may have taken them away."""
     for split in SPLITS:
-        missing = [name for name, label in LABEL_FOLDERS.items() if label not in labels[split]]
+        missing = [f"{word}s" for label, word in LABEL_WORDS.items() if label not in labels[split]]
         if missing:
-            held = ", ".join(LABEL_NAMES[label] for label in sorted(labels[split])) or "nothing"
+            held = ", ".join(f"{LABEL_WORDS[label]}s" for label in sorted(labels[split])) or "nothing"
             raise DatasetError(
-                f"data set `{params.name}`: the split `{split}` holds {held} and nothing in {' or '.join(missing)}{after}; "
-                f"dataset.{split} = {params.train if split == 'train' else params.test} must reach images of both kinds"
+                f"data set `{params.name}`: the split `{split}` holds {held} and no {' or '.join(missing)}{after}; "
+                f"dataset.{split} = {params.train if split == 'train' else params.test} must reach images of both kinds "
+                f"(label folders: {_spelt(params)})"
             )
 
 
@@ -86,28 +104,37 @@ def _check_patterns(params: DatasetParams, found: Survey) -> None:
     if not folders | unmatched:
         raise DatasetError(
             f"data set `{params.name}`: below dataset.root = {params.root} no file lies in a folder named exactly "
-            f"{' or '.join(LABEL_FOLDERS)}; found files in {_listed(folder for why, folder in found.ignored if why == OUTSIDE)}. "
-            "Rename the folders (GenImage's `nature` is 0_real, its `ai` is 1_fake)"
+            f"{' or '.join(params.labels)}; found files in {_listed(folder for why, folder in found.ignored if why == OUTSIDE)}. "
+            "Say what your label folders are called, such as `-S 'dataset.labels={nature: real, ai: fake}'`"
         )
+    if params.manifest:
+        return  # without a column `split` nothing lies in train/ or test/, with it nothing in all/
     for split, patterns in (("train", params.train), ("test", params.test)):
         for pattern in patterns:
             alone = params.model_copy(update={split: [pattern]})
-            if not any(alone.subset(split, folder) for folder in folders):
+            published = any(alone.asks_for(split, subset) for subset in params.expected.get(split, {}))  # reported if missing
+            if not published and not any(alone.subset(split, folder) for folder in folders):
                 raise DatasetError(
                     f"data set `{params.name}`: the pattern {pattern!r} of dataset.{split} matches no folder below "
                     f"dataset.root = {params.root}; found {_listed(folders | unmatched)}. "
-                    f"A pattern names the folder above {' and '.join(LABEL_FOLDERS)}"
+                    f"A pattern names the folder above {' and '.join(params.labels)}"
                 )
 
 
-def _check_generators(params: DatasetParams, found: Survey) -> None:
+def _check_names(params: DatasetParams, found: Survey) -> None:
     subsets = {params.subset(split, folder) for folder, _ in found.files for split in params.splits(folder)}
-    unknown = sorted(set(params.generators) - subsets)
-    if unknown:
-        raise DatasetError(
-            f"data set `{params.name}`: dataset.generators names {', '.join(unknown)}, which is no subset; "
-            f"found {_listed(subset for subset in subsets if subset)}"
-        )
+    published = {subset for names in params.expected.values() for subset in names}
+    for key, named in (("generators", set(params.generators)), ("reals", {*params.reals, *params.reals.values()})):
+        unknown = sorted(named - subsets - published)
+        if unknown:
+            raise DatasetError(
+                f"data set `{params.name}`: dataset.{key} names {', '.join(unknown)}, which is no subset; "
+                f"found {_listed(subset for subset in subsets if subset)}"
+            )
+
+
+def _spelt(params: DatasetParams) -> str:
+    return ", ".join(f"{name} is {word}" for name, word in params.labels.items())
 
 
 def _shortened(folder: str, depth: int) -> str:

@@ -1,4 +1,7 @@
-"""evaluate: scores/<run>.parquet + data/index.parquet -> metrics/<run>.json.   usage: evaluate.py <detector>-<seed>"""
+"""evaluate@<run>: scores/<run>.parquet, data/index.parquet -> metrics/<run>.json, data/evaluated/<run>.{json,parquet}.
+
+usage: evaluate.py <detector>-<seed>
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
+from nullscope.config import read_params, section_of
 from nullscope.contracts import INDEX, SCORES, ContractError
-from nullscope.data.tables import read_batches, read_table
+from nullscope.data.tables import read_batches, read_table, write_table
 from nullscope.files import write_json
-from nullscope.metrics import evaluate, index_counts, seen_subsets
+from nullscope.metrics import evaluate_with_resamples, index_counts, seen_subsets
 from nullscope.ranks import launch
 
 
@@ -26,9 +30,11 @@ def main() -> None:
         if group["counts"] != images:
             found = f"{group['counts']} scores of degradation {group['values']!r}"
             raise ContractError(f"{path}: {found}, but {index} lists {images} test images; run `dvc repro`")
-    metrics = evaluate(scores, seen_subsets(groups))
+    reals = section_of(read_params(), "dataset").get("reals", {})
+    metrics, resamples = evaluate_with_resamples(scores, seen_subsets(groups), reals)
     for folder in ("metrics", "data/evaluated"):  # the second for the report: DVC can depend on a folder, not on a list of files
         write_json(Path(f"{folder}/{run}.json"), metrics)
+    write_table(Path(f"data/evaluated/{run}.parquet"), resamples, resamples.schema)
     kinds = f"{metrics['n_real']} reals and {metrics['n_fake']} fakes in {len(metrics['subsets'])} subsets"
     print(f"evaluate: {scores.num_rows} scores of {kinds} -> metrics/{run}.json")
 

@@ -1,55 +1,88 @@
 """score@<run>: model, test shards, test captions -> scores/<run>.parquet, data/features/<run>.parquet.
 
-usage: score.py <detector>-<seed>
+usage: score.py <detector>-<seed>    scores every test image as it is, and after every degradation of `score.degradations`
 """
 
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 from tqdm import tqdm
 
 from nullscope import ranks
-from nullscope.contracts import SCORES
+from nullscope.config import load_params
+from nullscope.contracts import CLEAN, SCORES
+from nullscope.data.degradations import ScoreParams
 from nullscope.data.loading import read_whole
 from nullscope.data.parts import in_parts, scratch
 from nullscope.data.shards import MANIFEST, Shard, list_shards
 from nullscope.data.tables import write_table
 from nullscope.data.text import TextTable
+from nullscope.data.views import Degraded
 from nullscope.saved import WEIGHTS, load
 from nullscope.scoring import JUDGED, join_index, judged, kept_features
 
-INDEX, TEXT = Path("data/index.parquet"), Path("data/text/test.parquet")
+INDEX, TEXT, SHARDS = Path("data/index.parquet"), Path("data/text/test.parquet"), Path("data/shards")
 # Images whose features are kept for the figures: the shards are in the order of a hash, so the first are a fair sample.
 SHOWN = 1000
 
 
+class Work(NamedTuple):
+    """One tar, scored under one degradation."""
+
+    degradation: str
+    shard: Shard
+    keep: int  # images whose features are kept
+
+
 def main() -> None:
     run = sys.argv[1]
-    model, device = Path("models") / run, ranks.device()
-    detector, _ = load(model, device)
-    folder = Path("data/shards") / detector.view.kind / "test"
-    shards = list_shards(folder)
+    model, device, params = Path("models") / run, ranks.device(), load_params("score", ScoreParams)
+    detector, made = load(model, device)
     text = TextTable.read(TEXT) if detector.captions_at_inference else None
-    ends = itertools.accumulate(shard.samples for shard in shards)
-    keep = {shard.path: max(0, shard.samples - max(0, end - SHOWN)) for shard, end in zip(shards, ends, strict=True)}
+    kinds = {CLEAN: detector.view.kind, **dict.fromkeys(params.degradations, Degraded.kind)}
+    folders = {name: SHARDS / kind / "test" for name, kind in kinds.items()}
+    work = [item for name, folder in folders.items() for item in plan(name, list_shards(folder))]
 
-    def compute(pending: Sequence[Shard]) -> Iterator[pa.Table]:
-        with tqdm(total=sum(s.samples for s in pending), desc=f"score {run}", unit="image", disable=ranks.rank() > 0) as bar:
-            for shard, rows in zip(pending, read_whole(list(pending), detector.view, workers=ranks.workers()), strict=True):
-                yield judged(detector, rows, keep[shard.path], device, text)
-                bar.update(len(rows.image_ids))
+    def compute(pending: Sequence[Work]) -> Iterator[pa.Table]:
+        images = sum(item.shard.samples for item in pending)
+        with tqdm(total=images, desc=f"score {run}", unit="image", disable=ranks.rank() > 0) as bar:
+            for name, group in itertools.groupby(pending, lambda item: item.degradation):
+                items = list(group)
+                view = detector.view if name == CLEAN else Degraded(detector.view, name, made.patches)
+                read = read_whole([item.shard for item in items], view, workers=ranks.workers())
+                for item, rows in zip(items, read, strict=True):
+                    yield judged(detector, rows, item.keep, device, text)
+                    bar.update(len(rows.image_ids))
 
-    tables = in_parts(shards, compute, JUDGED, scratch("score", run, SHOWN, model / WEIGHTS, folder / MANIFEST, TEXT))
+    inputs = model / WEIGHTS, *(folder / MANIFEST for folder in folders.values()), TEXT
+    tables = in_parts(work, compute, JUDGED, scratch("score", run, SHOWN, params, *inputs))
     if tables is not None:
-        table = pa.concat_tables(tables)
-        scores, features = join_index(table, INDEX), kept_features(table)
-        out, shown = Path("scores") / f"{run}.parquet", Path("data/features") / f"{run}.parquet"
-        write_table(out, scores, SCORES)
-        write_table(shown, features, features.schema)
-        print(f"score: {run}, {len(scores)} test images -> {out}; features of {len(features)} -> {shown}")
+        write(run, work, tables)
+
+
+def plan(degradation: str, shards: list[Shard]) -> list[Work]:
+    """Return the tars of one degradation, in order; features are kept of images as they are."""
+    ends = itertools.accumulate(shard.samples for shard in shards)
+    keep = [max(0, shard.samples - max(0, end - SHOWN)) for shard, end in zip(shards, ends, strict=True)]
+    return [Work(degradation, shard, kept if degradation == CLEAN else 0) for shard, kept in zip(shards, keep, strict=True)]
+
+
+def write(run: str, work: Sequence[Work], tables: Iterator[pa.Table]) -> None:
+    """Write the scores, one degradation after the other, and the kept features."""
+    scores = []
+    for name, group in itertools.groupby(zip(work, tables, strict=True), lambda pair: pair[0].degradation):
+        table = pa.concat_tables(part for _, part in group)
+        scores.append(join_index(table, INDEX, name))
+        if name == CLEAN:
+            features = kept_features(table)
+    out, shown = Path("scores") / f"{run}.parquet", Path("data/features") / f"{run}.parquet"
+    write_table(out, pa.concat_tables(scores), SCORES)
+    write_table(shown, features, features.schema)
+    print(f"score: {run}, {len(scores[0])} test images in {len(scores)} states -> {out}; features of {len(features)} -> {shown}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def main() -> None:
     partial = scratch("shard", INDEX, params, patches)
     mine = ranks.mine(tars)
     with tqdm(total=sum(len(tar.items) for tar in mine), desc="shard", unit="image", disable=ranks.rank() > 0) as bar:
-        for tar in write_tars(mine, partial, patches, dataset.max_pixels, ranks.workers()):
+        for tar in write_tars(mine, partial, patches, dataset.max_pixels, ranks.workers(), params.prepare):
             bar.update(len(tar.items))
     ranks.barrier()
     if ranks.rank() == 0:

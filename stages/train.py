@@ -10,7 +10,7 @@ from nullscope import detectors, ranks, tracking
 from nullscope.config import load_params, read_params, section_of
 from nullscope.data.dataset import DatasetParams
 from nullscope.data.parts import scratch
-from nullscope.data.shards import MANIFEST, list_shards
+from nullscope.data.shards import MANIFEST, ShardParams, list_shards
 from nullscope.data.text import TextTable
 from nullscope.detectors.base import Context
 from nullscope.encoders.clip import WEIGHTS_FILE
@@ -33,7 +33,8 @@ def main() -> None:
     data = Data(list_shards(shards), text, ranks.workers())
     folder = scratch("train", name, seed, params, shards / MANIFEST, TEXT, CLIP / WEIGHTS_FILE)
     training = Training(detector, data, seed=seed, device=ranks.device(), scratch=folder)
-    made = Made(name, seed, params, patches, load_params("dataset", DatasetParams).max_pixels, values["caption"])
+    dataset, prepare = load_params("dataset", DatasetParams), load_params("shard", ShardParams).prepare
+    made = Made(name, seed, params, patches, dataset.max_pixels, values["caption"], prepare, dataset.name)
     with tracking.live(name, seed, params, inputs=folder.name) as run:
         bar = tqdm(training.run(), total=len(training), initial=len(training.history), desc=f"train {name}-{seed}", unit="step")
         for step in bar:

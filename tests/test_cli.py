@@ -272,3 +272,13 @@ def test_a_bad_file_of_captions_ends_in_a_sentence_that_names_it(captioned, tmp_
 def test_a_file_of_captions_that_is_not_there_ends_in_a_sentence(captioned, tmp_path):
     result = run(captioned.model, captioned.sources[0], "--captions", tmp_path / "captions.csv")
     assert result.exit_code == 2 and "captions.csv" in result.stderr and "does not exist" in result.stderr
+
+
+def test_captions_for_nothing_end_in_a_sentence(captioned, model, tmp_path):
+    """Names that fit no image, or a detector that reads none: the user would think that they had been used."""
+    file = captioned.csv(tmp_path / "captions.csv", {"elsewhere.png": "a disc"})
+    result = run(captioned.model, captioned.sources[0], "--captions", file)
+    assert result.exit_code == 2 and "none of the 1 captions is of an image that was asked for" in result.stderr
+    assert "found 'elsewhere.png'" in result.stderr
+    result = run(model, captioned.sources[0], "--captions", file)
+    assert result.exit_code == 2 and "clip_lora needs no captions; leave --captions out" in result.stderr

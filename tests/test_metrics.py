@@ -17,7 +17,8 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 
 from nullscope import metrics
-from nullscope.contracts import CLEAN, SCORES
+from nullscope.contracts import CLEAN, SCORES, check_schema
+from nullscope.resampling import resample_schema
 
 NONE_SEEN: frozenset[str] = frozenset()
 
@@ -191,37 +192,140 @@ def test_subsets_without_reals_are_judged_against_the_shared_ones():
     assert x["acc"] == pytest.approx(4 / 6, abs=1e-6)
     assert x["auroc"] == roc_auc_score([0, 0, 0, 0, 1, 1], [-3, -1, 1, -1, 2, -2])
     assert x["tpr_5"] == 0.5, "no real may be called fake: of the fakes at 2 and -2 one is above all of them"
-    assert found["subsets"]["camera"] == {"r_acc": 0.666667, "n_real": 3, "n_fake": 0}
+    camera = found["subsets"]["camera"]
+    assert (camera["r_acc"], camera["n_real"], camera["n_fake"]) == (0.666667, 3, 0)
+    assert set(camera) == {"r_acc", "r_acc_low", "r_acc_high", "n_real", "n_fake"}
     assert found["subsets"]["own"]["r_acc"] == 0, "a subset with reals of its own is judged against those"
     assert found["r_acc"] == (0.75 + 0) / 2, "one entry per row with fakes, none for `camera` and `lens`"
     assert (found["n_real"], found["n_fake"]) == (5, 3), "shared reals are counted once"
 
 
+def test_a_named_subset_judges_and_the_pool_judges_the_rest():
+    judges = ("imagenet", 0, [-1, -1, -1, 1]), ("laion", 0, [1, 1])
+    scores = table(*judges, ("guided", 1, [2]), ("ldm", 1, [2]), ("other", 1, [2]), ("own", 0, [-5, -4]), ("own", 1, [3]))
+    found = metrics.evaluate(scores, NONE_SEEN, {"guided": "imagenet", "ldm": "laion", "own": "laion"})["subsets"]
+    assert (found["guided"]["n_real"], found["guided"]["r_acc"], found["guided"]["acc"]) == (4, 0.75, 0.8)
+    assert (found["ldm"]["n_real"], found["ldm"]["r_acc"]) == (2, 0)
+    assert (found["own"]["n_real"], found["own"]["r_acc"]) == (2, 0), "a name goes before the subset's own reals"
+    assert (found["other"]["n_real"], found["other"]["r_acc"]) == (6, 0.5), "the pool holds all that are only reals"
+
+
+def test_a_subset_with_fakes_may_judge_too():
+    scores = table(("a", 0, [-1, 1]), ("a", 1, [2]), ("b", 1, [2]))
+    found = metrics.evaluate(scores, NONE_SEEN, {"b": "a"})
+    assert (found["subsets"]["b"]["n_real"], found["subsets"]["b"]["r_acc"], found["n_real"]) == (2, 0.5, 2)
+
+
+@pytest.mark.parametrize(
+    ("reals", "message"),
+    [
+        (
+            {"x": "imagnet"},
+            "the judge of 'x' is 'imagnet', which holds no reals of the test set; subsets with reals: camera, own",
+        ),
+        ({"x": "x"}, "the judge of 'x' is 'x', which holds no reals .* subsets with reals: camera, own"),
+        ({"y": "camera"}, "the subset is 'y', which holds no fakes of the test set; subsets with fakes: own, x"),
+        ({"camera": "own"}, "the subset is 'camera', which holds no fakes"),
+    ],
+)
+def test_a_name_that_the_test_set_does_not_have_is_refused(reals, message):
+    scores = table(("camera", 0, [-1]), ("x", 1, [2]), ("own", 0, [-1]), ("own", 1, [1]))
+    with pytest.raises(ValueError, match=message):
+        metrics.evaluate(scores, NONE_SEEN, reals)
+
+
+RATES = {"r_acc", "f_acc", "acc"}
+CURVES = {"ap", "auroc", "tpr_1", "tpr_5"}
+
+
+def with_ends(keys: set[str]) -> set[str]:
+    """Return the keys and those of their intervals."""
+    return {key + end for key in keys for end in ("", "_low", "_high")}
+
+
 def test_what_is_not_defined_is_left_out():
     fakes = metrics.evaluate(table(("x", 1, [1, -1])), NONE_SEEN)
-    assert set(fakes) == {"f_acc", "mean_fakes", "f_acc_unseen", "n_real", "n_fake", "subsets"}
-    assert set(fakes["subsets"]["x"]) == {"f_acc", "f_acc_low", "f_acc_high", "n_real", "n_fake", "seen"}
-    reals = metrics.evaluate(table(("camera", 0, [1, -1])), NONE_SEEN)
-    assert reals == {"r_acc": 0.5, "n_real": 2, "n_fake": 0, "subsets": {"camera": {"r_acc": 0.5, "n_real": 2, "n_fake": 0}}}
+    assert set(fakes) == with_ends({"f_acc", "mean_fakes", "f_acc_unseen"}) | {"protocol", "n_real", "n_fake", "subsets"}
+    assert set(fakes["subsets"]["x"]) == with_ends({"f_acc"}) | {"n_real", "n_fake", "seen"}
+    reals = metrics.evaluate(table(("camera", 0, [1, -1]), ("lens", 0, [-1, -1])), NONE_SEEN)
+    assert set(reals) == with_ends({"r_acc"}) | {"protocol", "n_real", "n_fake", "subsets"}
+    assert (reals["r_acc"], reals["n_real"], reals["n_fake"]) == (0.75, 4, 0)
+    assert set(reals["subsets"]["camera"]) == with_ends({"r_acc"}) | {"n_real", "n_fake"}
 
 
 def test_the_fields_are_the_contract():
     found = metrics.evaluate(table(("a", 0, [-1]), ("a", 1, [1]), ("b", 1, [1]), ("camera", 0, [-1])), frozenset({"a"}))
-    means = {"r_acc", "f_acc", "acc", "ap", "auroc", "tpr_5", "mean_real_fakes", "mean_fakes", "mean_balanced"}
-    parts = {f"{key}_{word}" for key in ("f_acc", "acc", "ap", "auroc", "tpr_5") for word in ("seen", "unseen")}
-    assert set(found) == means | parts | {"balanced_acc", "ece", "n_real", "n_fake", "subsets"}
-    row = {"r_acc", "f_acc", "acc", "ap", "auroc", "tpr_5", "f_acc_low", "f_acc_high", "n_real", "n_fake", "seen"}
-    assert set(found["subsets"]["a"]) == row
+    means = RATES | CURVES | {"mean_real_fakes", "mean_fakes", "mean_balanced"}
+    means |= {f"{key}_{word}" for key in (RATES | CURVES) - {"r_acc"} for word in ("seen", "unseen")}
+    assert set(found) == with_ends(means) | {"balanced_acc", "ece", "n_real", "n_fake", "protocol", "subsets"}
+    row = with_ends(RATES | CURVES | {"balanced_acc"}) | {"ece", "n_real", "n_fake", "seen"}
+    assert set(found["subsets"]["a"]) == set(found["subsets"]["b"]) == row
     assert (found["subsets"]["a"]["seen"], found["subsets"]["b"]["seen"]) == (True, False)
+    assert found["protocol"] == metrics.PROTOCOL == 2
     json.dumps(found, allow_nan=False)
+
+
+def test_a_row_holds_what_the_functions_say(drawn):
+    is_fake, logit = drawn
+    row = metrics.evaluate(table(("a", 0, list(logit[~is_fake])), ("a", 1, list(logit[is_fake]))), NONE_SEEN)["subsets"]["a"]
+    expected = {"balanced_acc": metrics.balanced_accuracy(*drawn), "ece": metrics.expected_calibration_error(*drawn)}
+    expected |= {"ap": metrics.average_precision(*drawn), "auroc": metrics.auroc(*drawn), "acc": metrics.accuracy(*drawn)}
+    expected |= {"tpr_1": metrics.tpr_at_fpr(*drawn, 0.01), "tpr_5": metrics.tpr_at_fpr(*drawn, 0.05)}
+    assert {key: row[key] for key in expected} == pytest.approx(expected, abs=1e-6)
+    for key, count in (("r_acc", (~is_fake).sum()), ("f_acc", is_fake.sum()), ("acc", len(logit))):
+        assert (row[f"{key}_low"], row[f"{key}_high"]) == pytest.approx(metrics.wilson(row[key], count), abs=1e-6)
+
+
+def test_a_mean_over_one_subset_is_that_subset(drawn):
+    is_fake, logit = drawn
+    found = metrics.evaluate(table(("a", 0, list(logit[~is_fake])), ("a", 1, list(logit[is_fake]))), NONE_SEEN)
+    row = found["subsets"]["a"]
+    for key in CURVES:
+        for end in ("", "_low", "_high"):
+            assert found[key + end] == found[f"{key}_unseen{end}"] == row[key + end]
+    assert [found[f"mean_balanced{end}"] for end in ("", "_low", "_high")] == [
+        row[f"balanced_acc{end}"] for end in ("", "_low", "_high")
+    ]
+
+
+def test_the_resamples_of_the_means_are_what_the_intervals_are_of(drawn):
+    is_fake, logit = drawn
+    scores = table(("a", 0, list(logit[~is_fake])), ("a", 1, list(logit[is_fake])), ("b", 1, [0.5, -0.5, 3]))
+    found, resamples = metrics.evaluate_with_resamples(scores, frozenset({"b"}), {"b": "a"})
+    assert found == metrics.evaluate(scores, frozenset({"b"}), {"b": "a"})
+    assert resamples["resample"].to_pylist() == list(range(1001))
+    keys = resamples.column_names[1:]
+    assert keys == sorted(key.removesuffix("_low") for key in found if key.endswith("_low"))
+    for key in keys:
+        observed, *values = resamples[key].to_pylist()
+        assert found[key] == round(observed, 6)
+        low, high = np.quantile(values, [0.025, 0.975])
+        assert [found[f"{key}_low"], found[f"{key}_high"]] == pytest.approx([low, high], abs=1e-6)
+        assert low < high
+    check_schema(resamples.schema, resample_schema(keys), "resamples")
+    columns = [resamples[key].to_numpy() for key in ("r_acc", "f_acc_seen", "f_acc_unseen")]  # one subset is seen, one is not
+    np.testing.assert_allclose(resamples["mean_real_fakes"].to_numpy(), np.mean(columns, axis=0))
+
+
+def interleaved(scores: pa.Table, seed: int) -> pa.Table:
+    """Return the rows of all subsets and labels shuffled, each stratum's own in their order."""
+    strata = [f"{row['subset']}/{row['label']}" for row in scores.select(["subset", "label"]).to_pylist()]
+    waiting = {name: [i for i, other in enumerate(strata) if other == name] for name in set(strata)}
+    return scores.take([waiting[name].pop(0) for name in np.random.default_rng(seed).permutation(strata)])
 
 
 def test_numbers_are_rounded_and_do_not_depend_on_the_order_of_rows(drawn):
     is_fake, logit = drawn
     scores = table(("a", 0, list(logit[~is_fake])), ("a", 1, list(logit[is_fake])), ("b", 1, [0.5, -0.5, 3]))
-    shuffled = scores.take(np.random.default_rng(1).permutation(scores.num_rows))
     found = metrics.evaluate(scores, NONE_SEEN)
-    assert json.dumps(found, sort_keys=True) == json.dumps(metrics.evaluate(shuffled, NONE_SEEN), sort_keys=True)
+    other = metrics.evaluate(interleaved(scores, 1), NONE_SEEN)
+    assert json.dumps(found, sort_keys=True) == json.dumps(other, sort_keys=True)
+    shuffled = metrics.evaluate(scores.take(np.random.default_rng(1).permutation(scores.num_rows)), NONE_SEEN)
+    ends = [key for key in found if key.endswith(("_low", "_high"))]
+    assert ends, "the bootstrap draws by position: another order is another, equally good draw"
+    assert [(key, found[key]) for key in found if key not in (*ends, "subsets")] == [
+        (key, shuffled[key]) for key in found if key not in (*ends, "subsets")
+    ]
     assert found["ap"] == round(found["ap"], 6)
 
 
@@ -229,7 +333,12 @@ def test_other_degradations_are_nested():
     clean = table(("a", 0, [-1]), ("a", 1, [1]))
     both = pa.concat_tables([clean, table(("a", 0, [1]), ("a", 1, [1]), degradation="jpeg_75")])
     found = metrics.evaluate(both, NONE_SEEN)
-    assert found.pop("degradations")["jpeg_75"]["r_acc"] == 0
+    degraded = found.pop("degradations")["jpeg_75"]
+    assert (degraded["r_acc"], degraded["mean_balanced"]) == (0, 0.5)
+    assert not [key for key in degraded if key.endswith(("_low", "_high"))], "the bootstrap is of the clean images only"
+    ends = {key.removesuffix("_low") for key in degraded["subsets"]["a"] if key.endswith("_low")}
+    assert ends == RATES and set(degraded["subsets"]["a"]) >= CURVES
+    assert "protocol" not in degraded
     assert found == metrics.evaluate(clean, NONE_SEEN)
     with pytest.raises(ValueError, match="'none', found \\['jpeg_75'\\]"):
         metrics.evaluate(table(("a", 0, [1]), degradation="jpeg_75"), NONE_SEEN)

@@ -23,12 +23,15 @@ PACKAGE = SRC / "nullscope"
 LAYERS = (
     {"stages"},
     {"cli"},
-    {"report", "tracking", "prediction"},
+    {"report", "tracking", "prediction", "fetching"},
     {"training", "scoring", "captioning", "embedding"},
     {"saved"},
     {"detectors"},
     {"data", "encoders", "world"},
-    {"ops", "metrics"},
+    {"paired"},
+    {"ops", "metrics", "audit"},
+    {"resampling"},
+    {"records"},
     {"contracts", "config", "files", "ranks"},
 )
 LEVEL = {part: depth for depth, layer in enumerate(LAYERS) for part in layer}

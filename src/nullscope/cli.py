@@ -1,4 +1,4 @@
-"""The command ``nullscope``: judge images with a trained detector, look at the results of the pipeline, export a tower."""
+"""The command ``nullscope``: get data sets, judge images with a trained detector, look at the results, export a tower."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -91,6 +91,57 @@ def summary(metrics: Path) -> None:
 
 
 @main.command()
+@click.argument("dataset", required=False)
+@click.option("--to", type=PATH, metavar="FOLDER", help="Where to; default: a folder of the data set's name beside this one.")
+@click.option("--only", multiple=True, metavar="PATTERN", help="Only these files, such as 'test/*'; repeatable.")
+@click.option("--revision", help="Another commit, tag or branch of the hub's repository than the one that is pinned.")
+@click.option("--dry-run", is_flag=True, help="Say what would be fetched, how much of it is there and what room there is.")
+@click.option("--verify", is_flag=True, help="Read every file again, also those that are unchanged since they were verified.")
+@click.option("--list", "list_only", is_flag=True, help="The table of all data sets: from where, size, licence.")
+def fetch(
+    dataset: str | None,
+    to: Path | None,
+    only: tuple[str, ...],
+    revision: str | None,
+    dry_run: bool,
+    verify: bool,
+    list_only: bool,
+) -> None:
+    """Get a benchmark: fetch it, or say how it is got by hand.
+
+    Every file is verified against the checksums of its repository, where that has any, and noted in fetched.json beside the data.
+    The same command continues what was interrupted, fetches what is missing and leaves what is there. Without DATASET it shows
+    the table of all.
+
+    \b
+    HF_TOKEN     a token of the Hugging Face hub, for data sets that ask for an account
+    HF_ENDPOINT  another address of the hub, such as a mirror
+
+    The exit status is 0 when everything is there or when a page says how to get it, 2 when something went wrong.
+
+    \b
+    Examples:
+      nullscope fetch --list
+      nullscope fetch aigibench --dry-run
+      nullscope fetch aigibench --to /data/AIGIBench --only 'test/*'
+      nullscope fetch aigibench --to /data/AIGIBench
+      nullscope fetch genimage
+    """
+    from nullscope.fetching import request
+    from nullscope.fetching.sources import FetchError
+
+    try:
+        if list_only or dataset is None:
+            request.list_sources()
+        else:
+            request.run(request.Request(dataset, to, only, revision, dry_run, verify))
+    except FetchError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("interrupted: the files that were complete are verified and stay; run the same command again, it continues there")
+
+
+@main.command()
 @click.argument("model", type=FOLDER)
 @click.argument("out", type=PATH)
 def export(model: Path, out: Path) -> None:
@@ -112,6 +163,12 @@ def export(model: Path, out: Path) -> None:
     with replacing(out) as partial:
         save_file(detached(fused_state_dict(detector.clip.tower)), partial)
     click.echo(f"{out}: image tower of {model}, adapters merged")
+
+
+def _fail(sentence: str) -> NoReturn:
+    """End the program with status 2; no usage, where the command line is not what was wrong."""
+    click.echo(f"Error: {sentence}", err=True)
+    sys.exit(2)
 
 
 def _read_captions(path: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""From scores to numbers. Pure functions of arrays; what opens files is `stages/evaluate.py`.
+"""From scores to numbers: the evaluation protocol. Pure functions; what opens files is `stages/evaluate.py`.
 
 ``is_fake_N`` is bool, ``logit_N`` float, above `THRESHOLD` (strictly) is called fake. Every rate is a fraction in [0, 1].
 Definitions follow what the papers' code computes (validate.py of AIGIBench, the same in DGS-Net and UniversalFakeDetect):
@@ -11,8 +11,9 @@ N images, S subsets.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,11 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from nullscope.contracts import CLEAN, FAKE, REAL
+from nullscope.resampling import Resamples, Strata, interval, resample, resample_table
 
+PROTOCOL = 2  # what the numbers mean; a change of any is a new version, with a line in docs/protocol.md
 THRESHOLD = 0.0  # logit; the papers' p > 0.5
+MAX_FPR = MappingProxyType({"tpr_1": 0.01, "tpr_5": 0.05})  # shares of fakes found, at how many false alarms at most
 ECE_BINS = 15
 Z_95 = 1.959963984540054  # standard normal quantile at 0.975
 DIGITS = 6  # of every number of the JSON; a test set of a million images resolves no more
@@ -31,6 +35,7 @@ DIGITS = 6  # of every number of the JSON; a test set of a million images resolv
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating]
 IndexGroup = tuple[str, str, str, int]  # split, subset, generator, label
+POOLED: Mapping[str, str] = MappingProxyType({})  # no subset is judged by the reals of a named one
 
 
 def real_accuracy(is_fake_N: Bools, logit_N: Floats) -> float:
@@ -137,31 +142,44 @@ def seen_subsets(groups: Iterable[IndexGroup]) -> frozenset[str]:
     )
 
 
-def evaluate(scores: pa.Table, seen: frozenset[str]) -> dict[str, Any]:
+def evaluate(scores: pa.Table, seen: frozenset[str], reals: Mapping[str, str] = POOLED) -> dict[str, Any]:
     """Return every metric of one detector's scores (`contracts.SCORES`; only ``image_id`` may be missing).
 
-    ``seen`` names the subsets whose generator was in the training set; their rows say so. The keys lie flat, the subsets' under
-    ``subsets``.
-    A number that is not defined (the accuracy of a subset without reals, say) is left out; ``n_real`` and ``n_fake`` tell why.
-    Degradations other than `CLEAN` have the same dictionary each, under ``degradations``. Memory: some tens of bytes per image.
-    Raises `ValueError` on a logit that is not finite, a label that is neither real nor fake, or no clean scores.
+    ``seen`` names the subsets whose generator was in the training set; their rows say so. ``reals`` names the subset whose reals
+    judge a subset; one not named is judged by its own, or without any by those of all subsets that hold nothing else.
+    The keys lie flat, the subsets' under ``subsets``; ``<key>_low`` and ``<key>_high`` are the ends of a 95 % interval: Wilson's
+    of the rates of one subset, the bootstrap's of everything else that has one. A number that is not defined (the accuracy of a
+    subset without reals, say) is left out; ``n_real`` and ``n_fake`` tell why.
+    Degradations other than `CLEAN` have the same dictionary each, without bootstrap, under ``degradations``. Memory: some tens
+    of bytes per image.
+    Raises `ValueError` on a logit that is not finite, a label that is neither real nor fake, no clean scores, or a name in
+    ``reals`` that the scores do not have.
     """
+    return evaluate_with_resamples(scores, seen, reals)[0]
+
+
+def evaluate_with_resamples(
+    scores: pa.Table, seen: frozenset[str], reals: Mapping[str, str] = POOLED
+) -> tuple[dict[str, Any], pa.Table]:
+    """Return what `evaluate` does, and the resamples of the means over subsets (`resampling.resample_table`)."""
     _check(scores)
     results = {}
     for name in sorted(scores["degradation"].unique().to_pylist()):
-        rows = scores.filter(pc.equal(scores["degradation"], name))
-        results[name] = _rounded(_evaluate_one(_by_subset(rows), seen))
+        strata = Strata.of(scores.filter(pc.equal(scores["degradation"], name)), reals)
+        results[name] = _points(strata, seen)
+        if name == CLEAN:
+            resamples = _add_bootstrap(results[name], strata, seen)
     clean = results.pop(CLEAN, None)
     if clean is None:
         raise ValueError(
             f"scores: no row has the degradation {CLEAN!r}, found {sorted(results) or 'no rows'}; rerun `dvc repro score`"
         )
-    return clean | ({"degradations": results} if results else {})
+    return _rounded({"protocol": PROTOCOL} | clean | ({"degradations": results} if results else {})), resamples
 
 
 @dataclass(frozen=True)
-class _Subset:
-    """The logits of one subset of the test set."""
+class _Images:
+    """The logits of some images of either label."""
 
     real: Floats
     fake: Floats
@@ -172,61 +190,79 @@ class _Subset:
         return np.repeat([False, True], [len(self.real), len(self.fake)]), np.concatenate([self.real, self.fake])
 
 
-def _evaluate_one(by_subset: dict[str, _Subset], seen: frozenset[str]) -> dict[str, Any]:
-    # UniversalFakeDetect's way: folders of fakes are judged against reals that lie in a folder of their own.
-    shared = np.concatenate([np.empty(0), *(subset.real for subset in by_subset.values() if not len(subset.fake))])
-    judged = {name: _Subset(s.real if len(s.real) else shared, s.fake) for name, s in by_subset.items()}
-    subsets = {
-        name: _subset_metrics(subset) | ({"seen": name in seen} if len(subset.fake) else {}) for name, subset in judged.items()
-    }
-    with_fakes = {name: values for name, values in subsets.items() if values["n_fake"]}
-    everything = _Subset(*(np.concatenate([getattr(s, kind) for s in by_subset.values()]) for kind in ("real", "fake")))
-    return {
-        **_means(with_fakes or subsets),
-        **_seen_means(with_fakes, seen),
-        **_pooled(everything),
-        "subsets": subsets,
-    }
+def _points(strata: Strata, seen: frozenset[str]) -> dict[str, Any]:
+    pools = {names: strata.reals_of(names) for names in set(strata.judges.values())}
+    subsets = {name: _subset_metrics(_Images(pools[judges], strata.fakes[name])) for name, judges in strata.judges.items()}
+    for name, row in subsets.items():
+        row |= {"seen": name in seen} if row["n_fake"] else {}
+    everything = _Images(strata.reals_of(strata.reals), np.concatenate([*strata.fakes.values()]))
+    return {**_means(subsets, seen), **_pooled(everything), "subsets": subsets}
 
 
-def _subset_metrics(subset: _Subset) -> dict[str, float]:
+def _add_bootstrap(points: dict[str, Any], strata: Strata, seen: frozenset[str]) -> pa.Table:
+    """Add the bootstrap's intervals to `_points`, the subsets' included, and return the resamples of the means."""
+    resamples = resample(strata, _averaged(points["subsets"]), threshold=THRESHOLD, max_fpr=MAX_FPR)
+    for name, own in resamples.items():
+        row = points["subsets"][name]
+        row |= _ends({key: values_R for key, values_R in own.items() if f"{key}_low" not in row})  # a rate has Wilson's
+    means = _means(resamples, seen)
+    table = resample_table(points, means, strata)
+    points |= _ends(means)
+    return table
+
+
+def _ends(resamples: Resamples) -> dict[str, float]:
+    intervals = {key: interval(values_R) for key, values_R in resamples.items()}
+    return {f"{key}_{end}": value for key, ends in intervals.items() for end, value in zip(("low", "high"), ends, strict=True)}
+
+
+def _subset_metrics(images: _Images) -> dict[str, float]:
     """Return the row of one subset; ``n_real`` counts the reals it was judged against, shared or its own."""
-    pool = subset.pool
-    n_real, n_fake = len(subset.real), len(subset.fake)
+    pool = images.pool
+    n_real, n_fake = len(images.real), len(images.fake)
     values: dict[str, float] = {"n_real": n_real, "n_fake": n_fake}
-    if n_real:
-        values["r_acc"] = real_accuracy(*pool)
-    if n_fake:
-        values["f_acc"] = fake_accuracy(*pool)
-        values["f_acc_low"], values["f_acc_high"] = wilson(values["f_acc"], n_fake)
+    rates = {"r_acc": (real_accuracy, n_real), "f_acc": (fake_accuracy, n_fake)}
     if n_real and n_fake:
-        values |= {"acc": accuracy(*pool), "ap": average_precision(*pool)}
-        values |= {"auroc": auroc(*pool), "tpr_5": tpr_at_fpr(*pool, 0.05)}
+        rates["acc"] = (accuracy, n_real + n_fake)
+        values |= {"balanced_acc": balanced_accuracy(*pool), "ece": expected_calibration_error(*pool)}
+        values |= {"ap": average_precision(*pool), "auroc": auroc(*pool)}
+        values |= {key: tpr_at_fpr(*pool, rate) for key, rate in MAX_FPR.items()}
+    for key, (rate, count) in rates.items():
+        if count:
+            values[key] = rate(*pool)
+            values[f"{key}_low"], values[f"{key}_high"] = wilson(values[key], count)
     return values
 
 
-def _means(rows: dict[str, dict[str, float]]) -> dict[str, float]:
+Row = Mapping[str, Any]  # of numbers, or of a number per resample (R,): the same means of either
+
+
+def _averaged(rows: Mapping[str, Row]) -> Mapping[str, Row]:
+    """Return the rows that a mean is over: those with fakes, or all of a test set without any."""
+    return {name: row for name, row in rows.items() if "f_acc" in row} or rows
+
+
+def _means(rows: Mapping[str, Row], seen: frozenset[str]) -> dict[str, Any]:
     """Return the unweighted means over subsets: the papers' tables. Reals that several rows share count once per row."""
-    means = {key: _mean(rows, key) for key in ("r_acc", "f_acc", "acc", "ap", "auroc", "tpr_5")}
-    fakes = [row["f_acc"] for row in rows.values() if "f_acc" in row]
-    balanced = [(row["r_acc"] + row["f_acc"]) / 2 for row in rows.values() if "r_acc" in row and "f_acc" in row]
-    means["mean_fakes"] = means["f_acc"]
-    if means["r_acc"] is not None and fakes:
-        means["mean_real_fakes"] = float(np.mean([means["r_acc"], *fakes]))
-        means["mean_balanced"] = float(np.mean(balanced))
-    return {key: value for key, value in means.items() if value is not None}
-
-
-def _seen_means(rows: dict[str, dict[str, float]], seen: frozenset[str]) -> dict[str, float]:
-    """Return the means over the seen and over the unseen subsets, as far as there are any."""
-    means = {}
+    rows = _averaged(rows)
+    keys = ("f_acc", "acc", "ap", "auroc", *MAX_FPR)
+    means = {key: _mean(rows.values(), key) for key in ("r_acc", *keys)}
     for word, wanted in (("seen", True), ("unseen", False)):
-        part = {name: row for name, row in rows.items() if (name in seen) == wanted}
-        means |= {f"{key}_{word}": _mean(part, key) for key in ("f_acc", "acc", "ap", "auroc", "tpr_5")}
+        part = [row for name, row in rows.items() if (name in seen) == wanted]
+        means |= {f"{key}_{word}": _mean(part, key) for key in keys}
+    means |= {"mean_fakes": means["f_acc"], "mean_balanced": _mean(rows.values(), "balanced_acc")}
+    if means["mean_balanced"] is not None:
+        columns = [means["r_acc"], *(row["f_acc"] for row in rows.values())]
+        means["mean_real_fakes"] = np.mean(columns, axis=0)
     return {key: value for key, value in means.items() if value is not None}
 
 
-def _pooled(everything: _Subset) -> dict[str, float]:
+def _mean(rows: Iterable[Row], key: str) -> Any:
+    values = [row[key] for row in rows if key in row]
+    return np.mean(values, axis=0) if values else None
+
+
+def _pooled(everything: _Images) -> dict[str, float]:
     """Return what is computed over all images at once, each once."""
     n_real, n_fake = len(everything.real), len(everything.fake)
     values: dict[str, float] = {"n_real": n_real, "n_fake": n_fake}
@@ -234,20 +270,6 @@ def _pooled(everything: _Subset) -> dict[str, float]:
         values["balanced_acc"] = balanced_accuracy(*everything.pool)
         values["ece"] = expected_calibration_error(*everything.pool)
     return values
-
-
-def _mean(rows: dict[str, dict[str, float]], key: str) -> float | None:
-    values = [row[key] for row in rows.values() if key in row]
-    return float(np.mean(values)) if values else None
-
-
-def _by_subset(rows: pa.Table) -> dict[str, _Subset]:
-    coded = rows["subset"].combine_chunks().dictionary_encode()
-    code_N, is_fake_N = coded.indices.to_numpy(), rows["label"].to_numpy() == FAKE
-    logit_N = rows["logit"].to_numpy().astype(np.float64)
-    names = coded.dictionary.to_pylist()
-    own = {name: code_N == code for code, name in enumerate(names)}
-    return {name: _Subset(logit_N[own[name] & ~is_fake_N], logit_N[own[name] & is_fake_N]) for name in sorted(names)}
 
 
 def _check(scores: pa.Table) -> None:
@@ -271,4 +293,4 @@ def _share(hits_N: Bools) -> float:
 def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(entry) for key, entry in value.items()}
-    return round(value, DIGITS) if isinstance(value, float) else value
+    return round(float(value), DIGITS) if isinstance(value, float) else value  # also numpy's own

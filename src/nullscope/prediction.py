@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from nullscope.contracts import REAL
+from nullscope.data.degradations import prepared
 from nullscope.data.images import ImageError, decode, image_id
 from nullscope.data.loading import Rows
 from nullscope.data.views import View, image_rng
-from nullscope.ops.patches import PatchParams, select
-from nullscope.saved import BLIP, CLIP, load
+from nullscope.ops.patches import select
+from nullscope.saved import BLIP, CLIP, Made, load
 from nullscope.scoring import BATCH_SIZE, logits
 
 FEW = 32  # images below which starting other processes costs more than it saves
@@ -81,7 +82,8 @@ def predict(
         from nullscope.captioning import Writer  # transformers takes seconds to import: only where a caption is wanted
 
         writer = Writer(model / BLIP, model / CLIP, made.caption, captions or {}, device)
-    read = _Read(sources, detector.view, made.patches, made.max_pixels, writer.reader if writer else None)
+    _check_captions(captions or {}, sources, made, writer is not None)
+    read = _Read(sources, detector.view, made, writer.reader if writer else None)
     loader = DataLoader(read, batch_size=BATCH_SIZE, num_workers=0 if len(sources) < FEW else workers, collate_fn=list)
     for items in loader:
         good = [(number, item) for number, item in enumerate(items) if not isinstance(item, Verdict)]
@@ -91,6 +93,17 @@ def predict(
             for (number, item), logit in zip(good, logits(detector, _stack(read_), device, text), strict=True):
                 items[number] = Verdict(item.source, logit=logit)
         yield from items
+
+
+def _check_captions(captions: Mapping[str, str], sources: list[str], made: Made, needed: bool) -> None:
+    """Raise `ValueError` where captions were given for nothing: the reader would think that they had been used."""
+    if captions and not needed:
+        raise ValueError(f"{made.detector} needs no captions; leave --captions out")
+    if captions and captions.keys().isdisjoint(sources):
+        raise ValueError(
+            f"none of the {len(captions)} captions is of an image that was asked for; the column source must hold the names as "
+            f"they are given to the command, such as {sources[0]!r}; found {min(captions)!r}"
+        )
 
 
 class _Item(NamedTuple):
@@ -104,15 +117,8 @@ class _Item(NamedTuple):
 class _Read(Dataset):
     """One source to an item, or to a refusal."""
 
-    def __init__(
-        self,
-        sources: list[str],
-        view: View,
-        patches: PatchParams,
-        max_pixels: int,
-        reader: Callable[[NDArray], Tensor] | None,
-    ) -> None:
-        self.sources, self.view, self.patches, self.max_pixels, self.reader = sources, view, patches, max_pixels, reader
+    def __init__(self, sources: list[str], view: View, made: Made, reader: Callable[[NDArray], Tensor] | None) -> None:
+        self.sources, self.view, self.made, self.reader = sources, view, made, reader
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -121,8 +127,12 @@ class _Read(Dataset):
         source = self.sources[index]
         try:
             data = Path(source).read_bytes()
-            image = decode(data, max_pixels=self.max_pixels)
-            seen = select(image, self.patches) if self.view.kind == "patches" else image
+            image, least = decode(data, max_pixels=self.made.max_pixels), self.made.patches.patch_px
+            if min(image.shape[:2]) < least:  # as the index, whatever the view
+                height, width = image.shape[:2]
+                raise ImageError(f"{width}x{height} px: a side is shorter than a patch of {least} px")
+            seen = prepared(image, self.made.prepare, min_side=least)
+            seen = select(seen, self.made.patches) if self.view.kind == "patches" else seen
         except OSError as error:
             return Verdict(source, refused=error.strerror or str(error))
         except (ImageError, ValueError) as error:

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,10 @@ from nullscope.detectors.base import Context, Detector
 from nullscope.files import replacing_directory, write_json
 from nullscope.ops.patches import PatchParams
 
-FORMAT = 2  # of the folder; another number is refused
+FORMAT = 3  # of the folder; another number is refused
 FACTS, WEIGHTS, HISTORY, CLIP, BLIP = "detector.json", "weights.safetensors", "history.csv", "clip", "blip"
+
+RETRAINED = "retrained"  # in this pipeline
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,9 @@ class Made:
     patches: PatchParams
     max_pixels: int  # images above it are refused
     caption: dict[str, Any]  # the parameters of BLIP, for a detector that needs captions at inference
+    prepare: list[str] = field(default_factory=list)  # what was done to every image before (`data.degradations`)
+    dataset: str = ""  # name of the data set it was trained on
+    weights: str = RETRAINED  # or `official`: those that its authors released
 
 
 @dataclass(frozen=True)

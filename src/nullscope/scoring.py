@@ -56,7 +56,7 @@ def kept_features(table: pa.Table) -> pa.Table:
     return vector_table(kept["image_id"].combine_chunks(), feature_NK, feature_schema(feature_NK.shape[1]))
 
 
-def join_index(scored: pa.Table, index: Path) -> pa.Table:
+def join_index(scored: pa.Table, index: Path, degradation: str = CLEAN) -> pa.Table:
     """Return one row of `contracts.SCORES` per test row of the index, in its order: an image in two subsets is scored once.
 
     ``scored`` has the columns of `LOGITS`. Raises `ContractError` unless every test image has exactly one logit.
@@ -70,5 +70,5 @@ def join_index(scored: pa.Table, index: Path) -> pa.Table:
     if place.null_count or found != listed:
         raise ContractError(f"{index} lists {listed} test images, the shards hold {found}; run `dvc repro shard`")
     logit = scored["logit"].combine_chunks().take(place)
-    degradation = pa.array([CLEAN] * len(test), pa.string())
-    return pa.table([test["image_id"], test["subset"], test["label"], degradation, logit], schema=SCORES)
+    named = pa.array([degradation] * len(test), pa.string())
+    return pa.table([test["image_id"], test["subset"], test["label"], named, logit], schema=SCORES)

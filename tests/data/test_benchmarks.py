@@ -192,8 +192,9 @@ def universal_fake_detect() -> Miniature:
 
 def dalle_recognition() -> Miniature:
     files = [f"real/{k}.jpg" for k in range(12)] + [f"fakeV2/fake-v2/{k}.jpg" for k in range(12)]
-    name = "dalle-recognition-dataset"
-    return Miniature("dalle_recognition", files, Counter({(name, "real", 0): 12, (name, name, 1): 12}), {f"{name}.zip": ""})
+    name = "dalle_recognition"
+    counts = Counter({(name, "real", 0): 12, (name, name, 1): 12})
+    return Miniature(name, files, counts, {"dalle-recognition-dataset.zip": ""})
 
 
 def folder() -> Miniature:
@@ -258,7 +259,7 @@ def groups(rows: list[dict], conf: str) -> Counter:
 @pytest.mark.parametrize("name", MINIATURES)
 def test_a_published_layout_is_read_as_it_is(tmp_path, name, packed):
     mini = MINIATURES[name]()
-    root = write_files(tmp_path / "dalle-recognition-dataset", images(mini.files))
+    root = write_files(tmp_path / "root", images(mini.files))
     if packed:
         pack_all(root, mini.archives)
     rows, counts = indexed(params_of(mini.conf, root, *mini.overrides), tmp_path / "out")

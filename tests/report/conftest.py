@@ -23,10 +23,11 @@ import yaml
 from PIL import Image
 from safetensors.numpy import save_file
 
+from nullscope.audit import audit
 from nullscope.contracts import CAPTIONS, CLEAN, FAKE, INDEX, REAL, SCORES, feature_schema, text_schema
 from nullscope.data.tables import read_table, write_table
 from nullscope.files import write_json
-from nullscope.metrics import evaluate
+from nullscope.metrics import evaluate_with_resamples
 from nullscope.world.scenes import COLOURS
 
 STAGES = Path(__file__).parents[2] / "stages"
@@ -62,7 +63,10 @@ def project(tmp_path_factory):
     done = run_stage(root, "evaluate", runs[0])
     assert done.returncode == 0, done.stderr
     for run in runs[1:]:  # as the stage does, without the seconds of a start
-        write_json(root / f"metrics/{run}.json", evaluate(read_table(root / f"scores/{run}.parquet", SCORES), frozenset(TRAINED)))
+        metrics, resamples = evaluate_with_resamples(read_table(root / f"scores/{run}.parquet", SCORES), frozenset(TRAINED))
+        write_json(root / f"metrics/{run}.json", metrics)
+        write_table(root / f"data/evaluated/{run}.parquet", resamples, resamples.schema)
+    write_json(root / "metrics/audit.json", audit(read_table(root / "data/index.parquet", INDEX)))
     done = run_stage(root, "report")
     assert done.returncode == 0, done.stderr
     return root, done.stdout
@@ -84,7 +88,8 @@ def write_project(root: Path) -> Path:
     rows = [(split, subset, number) for split in ("train", "test") for subset in SUBSETS for number in range(IMAGES)]
     rows = [row for row in rows if row[0] == "test" or row[1] in ("camera", *TRAINED)]
     (root / "params.yaml").parent.mkdir(parents=True, exist_ok=True)
-    params = {"run": {"detectors": list(SKILL), "seeds": [0, 1]}, "dataset": {"world": {"shortcut": SHARE}}}
+    params = {"run": {"detectors": list(SKILL), "seeds": [0, 1]}, "dataset": {"name": "world", "world": {"shortcut": SHARE}}}
+    params |= {"shard": {"prepare": []}}
     (root / "params.yaml").write_text(yaml.safe_dump(params | {"pipeline": {"world": ["embedded"]}}), encoding="utf-8")
     write_index(root, rows)
     write_captions(root, rows)

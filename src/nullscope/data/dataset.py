@@ -98,16 +98,14 @@ class DatasetParams(Params):
         """Return whether a pattern of the split could find a folder of this subset."""
         spellings = [subset, *(folder for folder, name in self.names.items() if name == subset)]
         patterns = self.train if split == "train" else self.test
-        return any(
-            fnmatchcase(name, pattern.split("/")[_naming(pattern)].removeprefix(MARK))
-            for pattern in patterns
-            for name in spellings
-        )
+        components = [pattern.split("/")[_naming(pattern)].removeprefix(MARK) for pattern in patterns]
+        return any(fnmatchcase(name, component) for component in components for name in spellings)
 
     def unexpected(self, found: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, dict[str, int]]]:
         """Return the published subsets that ``found`` (split -> subset -> kind -> images) lacks or has other counts of.
 
-        Subsets that no pattern asks for are left out. An entry holds ``real`` and ``fake``, and ``real_published`` and ``fake_published`` where the counts are published.
+        Subsets that no pattern asks for are left out. An entry holds ``real`` and ``fake``, and ``real_published`` and
+        ``fake_published`` where the counts are published.
         """
         differing: dict[str, dict[str, dict[str, int]]] = {}
         for split, subsets in self.expected.items():

@@ -113,6 +113,13 @@ def facts(data: bytes, *, max_pixels: int) -> Facts:
         return Facts(width, height, _format(image), len(data), _jpeg_quality(image))
 
 
+def header_facts(data: bytes) -> Facts:
+    """Return what the index records of an image that was decoded before, from its header alone. Raises as `decode` does."""
+    with _only_image_errors(data):
+        image = _open(data, max_pixels=2**62)
+        return Facts(*image.size, _format(image), len(data), _jpeg_quality(image))
+
+
 def looks_like(data: bytes) -> str:
     """Return what a file holds by its first bytes: a name of `SIGNATURES`, ``text`` or ``unknown data``."""
     for name, offset, magic in SIGNATURES:

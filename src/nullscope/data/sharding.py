@@ -39,7 +39,9 @@ def plan(index: Path, root: Path, samples: int) -> list[Tar]:
     return tars
 
 
-def write_tars(tars: Sequence[Tar], out: Path, patches: PatchParams, max_pixels: int, workers: int) -> Iterator[Tar]:
+def write_tars(
+    tars: Sequence[Tar], out: Path, patches: PatchParams, max_pixels: int, workers: int, prepare: Sequence[str] = ()
+) -> Iterator[Tar]:
     """Write the tars that ``out`` does not hold yet; yield each as it is done. Raises what `write_shard` raises."""
     pending = [tar for tar in tars if not (out / tar.view / tar.split / tar.name).exists()]
     for tar in pending:
@@ -48,7 +50,7 @@ def write_tars(tars: Sequence[Tar], out: Path, patches: PatchParams, max_pixels:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(workers, context, _one_thread) as pool:
-        yield from pool.map(_Write(out, patches, max_pixels), pending)
+        yield from pool.map(_Write(out, patches, max_pixels, tuple(prepare)), pending)
 
 
 def write_manifests(tars: Sequence[Tar], out: Path) -> None:
@@ -64,9 +66,11 @@ class _Write:
     out: Path
     patches: PatchParams
     max_pixels: int
+    prepare: tuple[str, ...]
 
     def __call__(self, tar: Tar) -> Tar:
-        write_shard(tar.items, self.out / tar.view / tar.split / tar.name, tar.view, self.patches, self.max_pixels)
+        path = self.out / tar.view / tar.split / tar.name
+        write_shard(tar.items, path, tar.view, self.patches, self.max_pixels, self.prepare)
         return tar
 
 

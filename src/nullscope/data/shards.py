@@ -6,14 +6,14 @@ their ids, which are hashes: every shard is a fair sample of the whole, and an i
 
 - view ``patches``: the patch-selected mosaic in rank order, lossless WebP (method 0: of the lossless codecs tried on 224 px
   mosaics the smallest, 57 kB, and among the fastest to read, 1.1 ms);
-- view ``images``: the original bytes untouched.
+- view ``images``: the original bytes untouched; where images are prepared (`ShardParams`), those of the prepared image.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 from nullscope.config import Params
 from nullscope.contracts import ContractError
 from nullscope.data.archives import read_source
+from nullscope.data.degradations import Name, encode_prepared
 from nullscope.data.images import decode, image_id
 from nullscope.files import replacing, sha256, write_json
 from nullscope.ops.patches import PatchParams, select
@@ -36,9 +37,10 @@ SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "b
 
 
 class ShardParams(Params):
-    """How the shards are cut."""
+    """How the shards are cut, and what is done to every image before."""
 
     samples: PositiveInt  # images per tar
+    prepare: list[Name]  # `degradations`, one after the other: makes the files of a data set alike
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ class Shard:
     samples: int
 
 
-def write_shard(items: list[Item], path: Path, view: str, patches: PatchParams, max_pixels: int) -> None:
+def write_shard(
+    items: list[Item], path: Path, view: str, patches: PatchParams, max_pixels: int, prepare: Sequence[str] = ()
+) -> None:
     """Write one tar atomically. Raises `ContractError` if a file is no longer what the index says."""
     with (
         replacing(path) as partial,
@@ -69,8 +73,11 @@ def write_shard(items: list[Item], path: Path, view: str, patches: PatchParams, 
         for item in items:
             data = read_item(item)
             suffix, content = SUFFIXES[item.format], data
+            if prepare:
+                image = decode(data, max_pixels=max_pixels)
+                suffix, content = encode_prepared(image, prepare, min_side=patches.patch_px)
             if view == "patches":
-                suffix, content = "webp", encode_mosaic(select(decode(data, max_pixels=max_pixels), patches))
+                suffix, content = "webp", encode_mosaic(select(decode(content, max_pixels=max_pixels), patches))
             facts = json.dumps({"image_id": item.image_id, "label": item.label})
             tar.write({"__key__": item.image_id, suffix: content, "json": facts.encode()})
 

@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nullscope.data.degradations import degrade
+from nullscope.ops.patches import PatchParams, select
+
 
 class View(Protocol):
     """What a detector reads: ``kind`` names the shards, the call turns one image into arrays of a fixed shape."""
@@ -68,8 +71,26 @@ class Whole:
         missing = [max(0, self.side - size) for size in image_HWC.shape[:2]]
         padded = np.pad(image_HWC, [(lack // 2, lack - lack // 2) for lack in missing] + [(0, 0)])
         spare = [size - self.side for size in padded.shape[:2]]
-        top, left = (int(rng.integers(room + 1)) if training else room // 2 for room in spare)
+        # Halves are rounded to even, as torchvision's CenterCrop does.
+        top, left = (int(rng.integers(room + 1)) if training else round(room / 2) for room in spare)
         return padded[top : top + self.side, left : left + self.side]
+
+
+@dataclass(frozen=True)
+class Degraded:
+    """Another view of what a named degradation leaves of the whole image; patches are selected after it, as ever."""
+
+    view: View
+    degradation: str
+    patches: PatchParams
+    kind: ClassVar[str] = "images"
+
+    def __call__(self, image_HWC: NDArray[np.uint8], rng: np.random.Generator, *, training: bool) -> dict[str, NDArray]:
+        """Return what the view returns; the order of the patches is the one that the image has without the degradation."""
+        seen_HWC = degrade(image_HWC, self.degradation, min_side=self.patches.patch_px)
+        if self.view.kind == "patches":
+            seen_HWC = select(seen_HWC, self.patches)
+        return self.view(seen_HWC, rng, training=training)
 
 
 def image_rng(image_id: str, *draw: object) -> np.random.Generator:

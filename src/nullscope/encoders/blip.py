@@ -15,8 +15,11 @@ from pydantic import PositiveInt
 from torch import Tensor
 from transformers import AutoTokenizer, BlipForConditionalGeneration
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+from transformers.utils.logging import disable_progress_bar
 
 from nullscope.config import Params
+
+disable_progress_bar()  # of the loading of a few files: it would write over our own
 
 
 class CaptionParams(Params):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from nullscope.metrics import Reliability, auroc, reliability, tpr_at_fpr
+from nullscope.metrics import THRESHOLD, Reliability, auroc, reliability, tpr_at_fpr
 
 FPR_G = np.linspace(0, 1, 401)
 BINS = 40
@@ -25,6 +25,11 @@ class Scores:
     is_fake_N: NDArray[np.bool_]
     is_seen_N: NDArray[np.bool_]  # of a subset whose generator was trained on
     logit_N: NDArray[np.float32]
+
+    @property
+    def is_right_N(self) -> NDArray[np.bool_]:
+        """Whether each image is called what it is."""
+        return (self.logit_N > THRESHOLD) == self.is_fake_N
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ DEFINITIONS: dict[str, str] = {
         "The share of fakes called fake, per generator; over a benchmark, the unweighted mean over its subsets."
     ),
     "Shared reals": (
-        "A subset without reals of its own is judged against all test reals of the subsets that hold only reals. "
-        "In a mean over subsets they count once per subset, as in the papers."
+        "A subset without reals of its own is judged against those of the subset that dataset.reals names, or else against "
+        "all test reals of the subsets that hold only reals. In a mean over subsets they count once per subset, as in the papers."
     ),
     "Seen, unseen": (
         "A subset is seen if the training split has fakes of its generator. f_acc_seen, acc_seen, ap_seen and auroc_seen are the "
@@ -53,8 +53,28 @@ DEFINITIONS: dict[str, str] = {
         "test images at once; or (tpr_5, tpr_5_unseen) per subset, and then the mean over subsets. The threshold is the test "
         "set's own: a limit of what calibration could reach."
     ),
-    "95 % interval of a share (f_acc_low, f_acc_high)": (
-        "Wilson's score interval for a share of so many images. It knows nothing of the training: for that, look at the seeds."
+    "95 % interval (.._low, .._high)": (
+        "Of a share of images (r_acc, f_acc, acc of a subset): Wilson's score interval. Of everything else, and of means over "
+        "subsets: 1,000 resamples of the test images, drawn with replacement within every subset and kind (bootstrap, "
+        "percentiles). It says what other images of the same subsets would give; nothing of another training: for that, look at "
+        "the seeds. With few reals the interval at 1 % false alarms is too narrow (of 100 reals it covers 81 %, not 95)."
+    ),
+    "Two by two": (
+        "The same resamples for all detectors, so that a difference is one of the same images. McNemar's exact test asks whether "
+        "the images that only one of the two calls right are its own more often than chance. Holm's adjustment: with all pairs "
+        "alike, one of the p-values of a column falls below 0.05 in one report of twenty."
+    ),
+    "Degradations": (
+        "Applied to the whole image before patch selection; the threshold stays that of clean images. JPEG and WebP as Pillow "
+        "writes them, blur a Gaussian with sigma in pixels, size by both sides, social: size x 0.75, JPEG 85, JPEG 75."
+    ),
+    "What the files give away": (
+        "A small classifier sees format, size, bytes per pixel or JPEG quality of the files and no pixel, five-fold "
+        "cross-validated. Above 60 % balanced accuracy, the interval above 50, it is a shortcut that a detector may take too."
+    ),
+    "Published": (
+        "As printed, in the papers' tables; the averages are recomputed in the package's tests, and what contradicts itself is "
+        "marked ?. Their detectors were trained elsewhere: a number inside our interval is no proof, one outside no failure."
     ),
     "Over seeds, ±": (
         "The number is the mean. Of two seeds the lower and the higher stand below it. From three seeds on, ± is half the width "

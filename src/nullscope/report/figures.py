@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from nullscope.contracts import FAKE
 from nullscope.metrics import wilson
-from nullscope.report import findings, forest, maps
+from nullscope.report import findings, forest, maps, robustness
 from nullscope.report.canvas import GREY, INK, LINES, SEED, STYLE, WIDTH, Figure, Look, if_seeds, looks, panels, png
 from nullscope.report.curves import FPR_G, Curves
 from nullscope.report.examples import Example
@@ -34,6 +34,7 @@ def draw_figures(inputs: Inputs) -> list[Figure]:
             _roc(inputs.curves, look),
             _logits(inputs.curves, look),
             _calibration(inputs.curves, inputs.summary, look),
+            robustness.robustness_figure(inputs.summary, look),
             _training(inputs.histories, look),
             _examples(inputs.examples, inputs.models),
             maps.features(insight.features, look),

@@ -20,11 +20,14 @@ from numpy.typing import NDArray
 
 from nullscope.config import ParamsError, read_params, section_of
 from nullscope.contracts import CLEAN, FAKE, INDEX, SCORES, ContractError
-from nullscope.data.tables import read_batches, read_table
-from nullscope.metrics import IndexGroup, index_counts, seen_subsets
+from nullscope.data.tables import read_batches, read_schema, read_table
+from nullscope.metrics import PROTOCOL, IndexGroup, index_counts, seen_subsets
+from nullscope.report.audit import Audit
 from nullscope.report.curves import Curves, Scores, curves
 from nullscope.report.examples import Example, read_examples
 from nullscope.report.insight import Insight, read_insight
+from nullscope.report.provenance import Provenance, read_provenance
+from nullscope.resampling import resample_schema
 
 Metrics = dict[str, Any]  # the content of metrics/<detector>-<seed>.json
 
@@ -47,11 +50,15 @@ class Inputs:
     counts: Counter[IndexGroup]
     index: dict[str, Any]  # metrics/index.json: images, duplicates, leakage, refused, ...
     refused: list[dict[str, str]]  # the lines of data/rejects.csv
+    audit: Audit  # metrics/audit.json: what the files give away
     curves: dict[str, Curves]
+    resamples: dict[str, list[pa.Table]]  # of the means over subsets, one table per seed (`nullscope.resampling`)
+    answers: dict[str, NDArray[np.bool_]]  # whether the first seed is right, per clean test image in the order of the scores
     histories: dict[str, list[History]]  # one per seed
     models: dict[str, dict[str, Any]]  # detector.json of the first seed
     examples: list[Example]  # a real and a fake
     insight: Insight
+    provenance: Provenance
 
 
 def read_inputs(root: Path) -> Inputs:
@@ -62,16 +69,25 @@ def read_inputs(root: Path) -> Inputs:
     seen = seen_subsets(counts)
     runs = {name: [f"{name}-{seed}" for seed in seeds] for name in names}
     models = {name: _read_json(root / f"models/{runs[name][0]}/detector.json", "train") for name in names}
+    drawn, answers = {}, {}
+    for name in names:
+        scores = [_read_scores(root / f"scores/{run}.parquet", seen) for run in runs[name]]
+        drawn[name], answers[name] = curves(scores), scores[0].is_right_N
+    dataset, prepare = section_of(params, "dataset.name"), section_of(params, "shard.prepare")
     return Inputs(
-        summary={run: _read_json(root / f"metrics/{run}.json", "evaluate") for name in names for run in runs[name]},
+        summary={run: _read_metrics(root / f"metrics/{run}.json") for name in names for run in runs[name]},
         counts=counts,
         index=_read_json(root / "metrics/index.json", "index"),
         refused=_read_refused(root / "data/rejects.csv"),
-        curves={name: curves([_read_scores(root / f"scores/{run}.parquet", seen) for run in runs[name]]) for name in names},
+        audit=_read_json(root / "metrics/audit.json", "audit"),
+        curves=drawn,
+        resamples={name: [_read_resamples(root / f"data/evaluated/{run}.parquet") for run in runs[name]] for name in names},
+        answers=answers,
         histories={name: [_read_history(root / f"models/{run}/history.csv") for run in runs[name]] for name in names},
         models=models,
         examples=read_examples(root / "data/shards"),
         insight=read_insight(root, params, runs, models, seen),
+        provenance=read_provenance(root, dataset, prepare, [run for own in runs.values() for run in own]),
     )
 
 
@@ -93,6 +109,19 @@ def _read_json(path: Path, stage: str) -> dict[str, Any]:
         raise ContractError(f"{path} does not exist; run `dvc repro` to make it (stage `{stage}`)") from None
     except ValueError as error:
         raise ContractError(f"{path} is not JSON ({error}); delete it and run `dvc repro` (stage `{stage}`)") from None
+
+
+def _read_metrics(path: Path) -> Metrics:
+    """Read the metrics of a run. Raises `ContractError` if another version of the protocol computed them: no table mixes two."""
+    metrics = _read_json(path, "evaluate")
+    if metrics.get("protocol") != PROTOCOL:
+        found = metrics.get("protocol", "none")
+        raise ContractError(f"{path}: expected protocol {PROTOCOL}, found {found}; run `dvc repro evaluate` (docs/protocol.md)")
+    return metrics
+
+
+def _read_resamples(path: Path) -> pa.Table:
+    return read_table(path, resample_schema(read_schema(path).names[1:]))
 
 
 def _read_scores(path: Path, seen: frozenset[str]) -> Scores:

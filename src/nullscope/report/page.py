@@ -9,10 +9,12 @@ from pathlib import Path
 import jinja2
 
 from nullscope.report import findings
+from nullscope.report.audit import warnings
 from nullscope.report.canvas import Figure, looks
 from nullscope.report.definitions import definitions
 from nullscope.report.figures import draw_figures
 from nullscope.report.inputs import Inputs
+from nullscope.report.latex import to_latex
 from nullscope.report.layout import Cell, Column, Table, spread_text, text, to_csv, to_markdown
 from nullscope.report.seeds import by_detector
 from nullscope.report.tables import build_tables
@@ -22,13 +24,14 @@ STRONGEST = 0.32  # of the shade: dark text stays readable on it
 
 
 def write_report(inputs: Inputs, out: Path) -> None:
-    """Write index.html, tables/*.csv and *.md and figures/*.png into the folder ``out``."""
+    """Write index.html, tables/*.csv, *.md and *.tex and figures/*.png into the folder ``out``."""
     tables, figures = build_tables(inputs), draw_figures(inputs)
     for folder in ("tables", "figures"):
         (out / folder).mkdir()
     for table in tables:
         (out / "tables" / f"{table.name}.csv").write_text(to_csv(table), encoding="utf-8")
         (out / "tables" / f"{table.name}.md").write_text(to_markdown(table), encoding="utf-8")
+        (out / "tables" / f"{table.name}.tex").write_text(to_latex(table), encoding="utf-8")
     for figure in figures:
         (out / "figures" / f"{figure.name}.png").write_bytes(figure.png)
     (out / "index.html").write_text(render(inputs, tables, figures), encoding="utf-8")
@@ -50,10 +53,13 @@ def render(inputs: Inputs, tables: list[Table], figures: list[Figure]) -> str:
     runs, insight = by_detector(inputs.summary), inputs.insight
     return environment.get_template("page.html.j2").render(
         headline=findings.headline(inputs.summary, insight.shortcut),
-        detectors={name: look.colour for name, look in looks(list(runs)).items()},
+        warnings=warnings(inputs.audit),
+        colours_of={name: look.colour for name, look in looks(list(runs)).items()},
         seeds=len(next(iter(runs.values()))),
         index=inputs.index,
         table={table.name: table for table in tables},
+        papers=[table for table in tables if table.name.startswith("paper_")],
+        dataset=inputs.provenance.dataset,
         figure={figure.name: figure for figure in figures},
         colours=findings.colours(insight.shortcut) if insight.shortcut else "",
         captions=findings.captions_alone(insight.captions) if insight.captions else "",

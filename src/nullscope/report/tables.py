@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,16 +12,22 @@ from rich.console import Console
 
 from nullscope.contracts import FAKE
 from nullscope.metrics import IndexGroup
+from nullscope.report.audit import audit_tables
 from nullscope.report.comparison import comparison_table, flat
 from nullscope.report.curves import Curves
 from nullscope.report.inputs import History, Inputs, Metrics
 from nullscope.report.insight import Insight
-from nullscope.report.layout import MARK, Cell, Column, Table, detector_column, print_table
+from nullscope.report.layout import MARK, Cell, Column, Spread, Table, detector_column, print_table
+from nullscope.report.pairs import pairs_table
+from nullscope.report.papers import paper_tables, scorecard_table
+from nullscope.report.provenance import data_table, licence_table, official, origins_table
+from nullscope.report.robustness import robustness_tables
 from nullscope.report.seeds import ENOUGH, by_detector, difference, over_seeds, spread
 from nullscope.report.semantics import SETS, Semantics
 from nullscope.report.separation import CaptionsAlone
 from nullscope.report.shortcut import Shortcut
 
+DAGGER = "†"
 SEEN, UNSEEN = "seen", "unseen"  # was the generator in the training set?
 END_SHARE = 20  # the first and the last 1/20 of the steps stand for the start and the end of a training
 
@@ -29,10 +36,15 @@ END_SHARE = 20  # the first and the last 1/20 of the steps stand for the start a
 
 
 def build_tables(inputs: Inputs) -> list[Table]:
-    """Return every table of the report, in its order."""
-    return [
+    """Return every table of the report, in its order. Official weights are marked wherever a detector's name stands."""
+    dataset, pages = inputs.provenance.dataset, [own["params"].get("page", name) for name, own in inputs.models.items()]
+    optional = [pairs_table(inputs.resamples, inputs.answers), scorecard_table(dataset, inputs.summary)]
+    tables = [
         summary_table(inputs.summary),
         comparison_table(inputs.summary, inputs.models),
+        *(table for table in optional if table),
+        *robustness_tables(inputs.summary),
+        *paper_tables(dataset, inputs.summary),
         averages_table(inputs.summary, inputs.curves),
         per_generator_table(inputs.summary, "f_acc"),
         per_generator_table(inputs.summary, "ap"),
@@ -42,7 +54,21 @@ def build_tables(inputs: Inputs) -> list[Table]:
         refused_table(inputs.refused),
         parameters_table(inputs.models),
         *insight_tables(inputs.insight),
+        *audit_tables(inputs.audit),
+        unexpected_table(inputs.index.get("unexpected", {})),
+        origins_table(inputs.summary, inputs.models, inputs.provenance),
+        data_table(inputs.provenance),
+        licence_table(dataset, pages),
     ]
+    return [marked(table, official(inputs.models)) for table in tables]
+
+
+def marked(table: Table, names: set[str]) -> Table:
+    """Return a table in which the detectors ``names`` carry a mark, and its note says that their weights are official ones."""
+    if not names or not any(row[0] in names for row in table.rows):
+        return table
+    rows = [[f"{row[0]} {DAGGER}" if row[0] in names else row[0], *row[1:]] for row in table.rows]
+    return replace(table, rows=rows, note=f"{table.note} {DAGGER}: weights that its authors released, not trained here.")
 
 
 def summary_table(summary: dict[str, Metrics]) -> Table:
@@ -102,17 +128,20 @@ def per_generator_table(summary: dict[str, Metrics], key: Literal["f_acc", "ap"]
 
 def runs_table(summary: dict[str, Metrics]) -> Table:
     """Return one row per run and subset: every number of every subset, with the 95 % interval and the counts."""
-    rates = ["r_acc", "f_acc", "f_acc_low", "f_acc_high", "acc", "ap", "auroc"]
-    titles = ["Real acc.", "Fake acc.", "95 % from", "95 % to", "Accuracy", "AP", "AUROC"]
+    rates = {"r_acc": "Real acc.", "f_acc": "Fake acc.", "acc": "Accuracy", "balanced_acc": "Balanced", "ap": "AP"}
+    rates |= {"auroc": "AUROC", "tpr_1": "TPR at 1 % FPR", "tpr_5": "TPR at 5 % FPR", "ece": "Calibration error"}
     columns = [Column("run", "Run", "text"), Column("subset", "Subset", "text"), Column("seen", "Seen", "text")]
-    columns += [Column(key, title) for key, title in zip(rates, titles, strict=True)]
+    columns += [Column(key, title) for key, title in rates.items()]
     columns += [Column("n_real", "Reals", "count"), Column("n_fake", "Fakes", "count")]
     rows: list[list[Cell]] = [
-        [run, subset, _yes_no(row.get("seen")), *map(row.get, rates), row["n_real"], row["n_fake"]]
+        [run, name, _yes_no(row.get("seen")), *(_interval(row, key) for key in rates), row["n_real"], row["n_fake"]]
         for run, metrics in summary.items()
-        for subset, row in sorted(metrics["subsets"].items())
+        for name, row in sorted(metrics["subsets"].items())
     ]
-    note = "Percent; the interval is Wilson's for the fake accuracy. A subset without reals is judged against the shared ones."
+    note = (
+        "Percent; ±: half the 95 % interval, Wilson's for shares of images, bootstrap for the others; the CSV has its ends. A "
+        "subset without reals is judged against those it is told to, or the shared ones."
+    )
     return Table("runs", "Every run on every subset", note, columns, rows)
 
 
@@ -142,6 +171,21 @@ def index_table(counts: dict[IndexGroup, int]) -> Table:
         rows.append([split, subset, generator, "fake" if label == FAKE else "real", mark, count])
     note = "Images of the index. Seen: fakes of that generator are in the training split."
     return Table("index", "Images", note, [*columns, Column("images", "Images", "count")], rows)
+
+
+def unexpected_table(unexpected: dict[str, dict[str, dict[str, int]]]) -> Table:
+    """Return the subsets that the data set lacks, or has other counts of than published."""
+    columns = [Column("split", "Split", "text"), Column("subset", "Subset", "text")]
+    columns += [Column(kind, kind.capitalize(), "count", group="Here") for kind in ("real", "fake")]
+    columns += [Column(f"{kind}_published", kind.capitalize(), "count", group="Published") for kind in ("real", "fake")]
+    keys = [column.key for column in columns[2:]]
+    rows: list[list[Cell]] = [
+        [split, subset, *(counts.get(key) for key in keys)]
+        for split, subsets in unexpected.items()
+        for subset, counts in subsets.items()
+    ]
+    note = "Subsets that are missing here, or hold other numbers of images than published; n/a: published without a count."
+    return Table("unexpected", "Not as published", note, columns, rows)
 
 
 def refused_table(refused: Iterable[dict[str, str]]) -> Table:
@@ -251,6 +295,14 @@ def _of_phase(run: History, phase: str, loss: str) -> np.ndarray:
 
 def _end(values: np.ndarray) -> float:
     return float(values[: max(1, len(values) // END_SHARE)].mean())
+
+
+def _interval(row: dict[str, float], key: str) -> Cell:
+    """Return a number of one subset with its 95 % interval, or none where it is not defined."""
+    if key not in row:
+        return None
+    low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
+    return row[key] if low is None or high is None else Spread(row[key], low, high, 1, "interval")
 
 
 def _yes_no(fact: bool | None) -> str:

@@ -1,0 +1,68 @@
+"""A table as LaTeX, to be included in a paper: booktabs' rules, no other package. Numbers are rounded as on the page."""
+
+from __future__ import annotations
+
+from nullscope.report.layout import Table, spread_text, text
+
+# One character at a time, so that what is put in is not escaped again.
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\N{PLUS-MINUS SIGN}": r"$\pm$",
+    "†": r"\dag{}",
+    "\n": " ",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+
+
+def to_latex(table: Table) -> str:
+    r"""Return a table as a ``table`` environment with its title and note as caption and ``tab:<name>`` as label.
+
+    Include it with ``\usepackage{booktabs}`` and ``\input{<name>.tex}``.
+    """
+    alignment = "".join("l" if column.unit == "text" else "r" for column in table.columns)
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escaped(table.title)}. {escaped(table.note)}}}",
+        rf"\label{{tab:{table.name}}}",
+        rf"\begin{{tabular}}{{{alignment}}}",
+        r"\toprule",
+        *_groups(table),
+        " & ".join(escaped(column.title) for column in table.columns) + r" \\",
+        r"\midrule",
+        *(_row(table, number) for number in range(len(table.rows))),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def escaped(words: str) -> str:
+    """Return a text with everything that LaTeX would read as a command written out."""
+    return "".join(SPECIAL.get(character, character) for character in words)
+
+
+def _groups(table: Table) -> list[str]:
+    """Return the line of headings over columns and the rules below them, if there are any."""
+    if not any(group for group, _ in table.groups):
+        return []
+    cells, rules, first = [], [], 1
+    for group, span in table.groups:
+        cells.append(rf"\multicolumn{{{span}}}{{c}}{{{escaped(group)}}}")
+        if group:
+            rules.append(rf"\cmidrule(lr){{{first}-{first + span - 1}}}")
+        first += span
+    return [" & ".join(cells) + r" \\", "".join(rules)]
+
+
+def _row(table: Table, number: int) -> str:
+    cells = []
+    for at, (cell, column) in enumerate(zip(table.rows[number], table.columns, strict=True)):
+        shown, spread = escaped(text(cell, column)), spread_text(cell, column)
+        shown = rf"\textbf{{{shown}}}" if table.is_best(number, at) else shown
+        spread = escaped(spread if spread.startswith("\N{PLUS-MINUS SIGN}") or not spread else f"({spread})")
+        cells.append(" ".join(filter(None, (shown, spread))))
+    return " & ".join(cells) + r" \\"

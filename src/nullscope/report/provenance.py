@@ -1,0 +1,85 @@
+"""Where the numbers come from and on what terms: models, data, code, protocol, licences.
+
+The page names no commit: the same results must be the same bytes whenever they are computed. It names the md5 sums that dvc.lock
+records, and git finds the commit by them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nullscope.records.licences import licences
+from nullscope.report.layout import Cell, Column, Table, detector_column
+
+OFFICIAL = "official"  # weights that a detector's authors released
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What the numbers were made from."""
+
+    dataset: str  # its name
+    files: dict[str, str]  # what they depend on -> md5, as dvc.lock has it
+    scores: dict[str, str]  # run -> md5 of its scores
+    prepare: list[str]  # what was done to every image
+
+
+def read_provenance(root: Path, dataset: str, prepare: list[str], runs: Iterable[str]) -> Provenance:
+    """Read and hash the files of a project under ``root``. Raises `OSError` if one is missing."""
+    files = {name: _md5(root / name) for name in ("data/index.parquet", "data/captions.parquet")}
+    return Provenance(dataset, files, {run: _md5(root / f"scores/{run}.parquet") for run in runs}, prepare)
+
+
+def origins_table(summary: Mapping[str, Mapping[str, Any]], models: Mapping[str, Mapping[str, Any]], found: Provenance) -> Table:
+    """Return one row per run: its page, whose weights, what it was trained on, the protocol, and the hash of its scores."""
+    keys = {"page": "Page", "weights": "Weights", "dataset": "Trained on", "prepare": "Images prepared", "protocol": "Protocol"}
+    columns = [detector_column(), Column("seed", "Seed", "text"), *(Column(key, title, "text") for key, title in keys.items())]
+    columns.append(Column("scores_md5", "Scores (md5)", "text"))
+    rows: list[list[Cell]] = []
+    for run, metrics in summary.items():
+        name, _, seed = run.rpartition("-")
+        model = models[name]
+        facts = [model["params"].get("page", name), model.get("weights", ""), model.get("dataset", "")]
+        prepared = ", ".join(model.get("prepare", [])) or "as they are"
+        rows.append([name, seed, *facts, prepared, str(metrics["protocol"]), found.scores[run]])
+    note = (
+        "Scores of one md5 are the same numbers, wherever they were computed. The commit that recorded them: "
+        "git log --reverse --format=%H -S <md5> -- dvc.lock"
+    )
+    return Table("origins", "Where the numbers come from", note, columns, rows)
+
+
+def data_table(found: Provenance) -> Table:
+    """Return what the numbers were computed on, with its hashes."""
+    columns = [Column("file", "File", "text"), Column("md5", "md5", "text")]
+    rows: list[list[Cell]] = [[name, digest] for name, digest in found.files.items()]
+    prepared = f"Every image was prepared: {', '.join(found.prepare)}." if found.prepare else "Images as they are."
+    return Table("data_hashes", "Data", f"Data set {found.dataset}. {prepared}", columns, rows)
+
+
+def licence_table(dataset: str, pages: Iterable[str]) -> Table:
+    """Return the licences of the detectors of a run, their data set and all encoders; the whole list is in the package."""
+    names = {*pages, dataset}
+    rows: list[list[Cell]] = [
+        [row.name, row.part, row.licence, row.commercial, row.source]
+        for row in licences()
+        if row.kind == "encoder" or row.name in names
+    ]
+    titles = ("Of", "Part", "Licence", "Commercial use", "Source")
+    columns = [Column(title.lower().replace(" ", "_"), title, "text") for title in titles]
+    note = "No legal advice. A detector has the terms of its code, of its encoder and of the data it was trained on."
+    return Table("licences", "Licences", note, columns, rows)
+
+
+def official(models: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Return the detectors whose weights were not trained here: every table marks them."""
+    return {name for name, model in models.items() if model.get("weights") == OFFICIAL}
+
+
+def _md5(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -1,4 +1,7 @@
-"""audit: data/index.parquet -> metrics/audit.json: how much of the label the files give away.   usage: audit.py"""
+"""audit: data/index.parquet, data/shards/images -> metrics/audit.json: how much of the label the files give away.
+
+usage: audit.py    of the files as they are or, where `shard.prepare` is set, as they are after preparation
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,31 @@ from pathlib import Path
 from rich.console import Console
 
 from nullscope.audit import COLUMNS, audit
-from nullscope.contracts import INDEX
+from nullscope.config import load_params, read_params, section_of
+from nullscope.contracts import INDEX, SPLITS
+from nullscope.data.prepared import as_prepared
+from nullscope.data.shards import ShardParams
 from nullscope.data.tables import read_table
 from nullscope.files import write_json
 from nullscope.ranks import launch
 from nullscope.report.audit import shortcut_lines, shortcuts_table
 from nullscope.report.layout import print_table
 
-METRICS = Path("metrics/audit.json")
+SHARDS, METRICS = Path("data/shards/images"), Path("metrics/audit.json")
 
 
 def main() -> None:
     index = read_table(Path("data/index.parquet"), INDEX, columns=list(COLUMNS))
-    found = audit(index)
+    prepare = load_params("shard", ShardParams).prepare
+    if prepare:
+        index = as_prepared(index, [SHARDS / split for split in SPLITS])
+    found = audit(index, reals=section_of(read_params(), "dataset.reals"))
     write_json(METRICS, found)
     print_table(shortcuts_table(found), Console())
     for line in shortcut_lines(found):
         print(f"warning: {line}")
-    subsets = f"{len(found['test']['subsets'])} test subsets, {found['too_few']} with too few images"
-    print(f"audit: {index.num_rows} rows, {subsets} -> {METRICS}")
+    state = f"prepared by {', '.join(prepare)}" if prepare else "as they are"
+    print(f"audit: {index.num_rows} rows {state}, {len(found['test']['subsets'])} test subsets -> {METRICS}")
 
 
 if __name__ == "__main__":

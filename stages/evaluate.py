@@ -30,7 +30,7 @@ def main() -> None:
         if group["counts"] != images:
             found = f"{group['counts']} scores of degradation {group['values']!r}"
             raise ContractError(f"{path}: {found}, but {index} lists {images} test images; run `dvc repro`")
-    reals = section_of(read_params(), "dataset").get("reals", {})
+    reals = section_of(read_params(), "dataset.reals")
     metrics, resamples = evaluate_with_resamples(scores, seen_subsets(groups), reals)
     for folder in ("metrics", "data/evaluated"):  # the second for the report: DVC can depend on a folder, not on a list of files
         write_json(Path(f"{folder}/{run}.json"), metrics)

@@ -24,6 +24,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
 from nullscope.contracts import FAKE, REAL, SPLITS
+from nullscope.metrics import wilson
 
 COLUMNS = ("image_id", "split", "subset", "label", "width", "height", "format", "bytes", "jpeg_quality")  # what `audit` reads
 ALL = "all"
@@ -35,7 +36,6 @@ LEAST = FOLDS  # distinct images of either label: fewer cannot be in every fold
 MOST = 10_000  # distinct images of either label that are judged: the interval is then within 0.7 points of the rate
 SEED = 0
 NO_QUALITY = 0  # below every quality, so that one split of a tree tells what is no JPEG
-Z_95 = 1.959963984540054  # standard normal quantile at 0.975
 DIGITS = 6
 
 Bools = NDArray[np.bool_]
@@ -272,11 +272,9 @@ def _scores(is_fake_N: Bools, probability_N: Floats) -> dict[str, float]:
 
 
 def _wilson(right_N: Bools) -> tuple[float, float, float]:
-    """Return the share of right answers and the ends of its Wilson 95 % interval, as `metrics.wilson`, which is a neighbour."""
-    count, rate = len(right_N), right_N.mean()
-    centre, scale = rate + Z_95**2 / (2 * count), 1 + Z_95**2 / count
-    margin = Z_95 * np.sqrt(rate * (1 - rate) / count + Z_95**2 / (4 * count**2))
-    return rate, min((centre - margin) / scale, rate), max((centre + margin) / scale, rate)
+    """Return the share of right answers and the ends of its Wilson 95 % interval."""
+    rate = float(right_N.mean())
+    return rate, *wilson(rate, len(right_N))
 
 
 # What the files are

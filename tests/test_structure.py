@@ -74,6 +74,7 @@ def nodes(tree: ast.AST, *, types_too: bool) -> Iterator[ast.AST]:
             yield from nodes(child, types_too=types_too)
 
 
+@cache
 def imports(file: Path, *, types_too: bool = True) -> set[str]:
     """The absolute names of all modules that a file imports; ``from nullscope import ranks`` counts as ``nullscope.ranks``."""
     found: set[str] = set()
@@ -179,6 +180,7 @@ def closure(roots: Iterable[Path]) -> set[Path]:
     return {file for file in seen if holds_code(file)}
 
 
+@cache
 def page_named(detector: str) -> Path | None:
     """The page of a detector of params.yaml, which may be a variant of another name."""
     params = read_params(ROOT / "params.yaml")["detectors"].get(detector)

@@ -23,7 +23,7 @@ def main() -> None:
         raise ValueError(f"expected one run, such as `ns_net-0`, found {sys.argv[1:]}")
     run, index = sys.argv[1], Path("data/index.parquet")
     path = Path(f"scores/{run}.parquet")
-    scores = read_table(path, SCORES, columns=["subset", "label", "degradation", "logit"])
+    scores = read_table(path, SCORES)
     groups = index_counts(read_batches(index, INDEX))
     images = sum(count for (split, *_), count in groups.items() if split == "test")
     for group in pc.value_counts(scores["degradation"]).to_pylist():

@@ -160,6 +160,16 @@ def test_a_fingerprint_tells_test_sets_apart():
     assert len({first, *(other.fingerprint for other in others)}) == 4
 
 
+def test_a_fingerprint_tells_images_apart_and_their_order():
+    """Draws are by position: two score files are paired only where every position is the same image."""
+    table = pa.table(
+        {"image_id": ["a", "b"], "subset": ["x", "x"], "label": [0, 1], "degradation": [CLEAN] * 2, "logit": [0.0, 1.0]}
+    )
+    swapped = table.set_column(0, "image_id", pa.array(["b", "a"]))
+    assert Strata.of(table, {}).fingerprint == Strata.of(pa.concat_tables([table.slice(0, 1), table.slice(1)]), {}).fingerprint
+    assert Strata.of(table, {}).fingerprint != Strata.of(swapped, {}).fingerprint
+
+
 # How often an interval holds the truth
 
 

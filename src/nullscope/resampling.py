@@ -48,6 +48,7 @@ class Strata:
     reals: dict[str, Floats]
     fakes: dict[str, Floats]
     judges: dict[str, tuple[str, ...]]  # the subsets whose reals a subset is judged against
+    images: str = ""  # a hash of the images' ids, in the order of the scores, where the scores have them
 
     @classmethod
     def of(cls, rows: pa.Table, named: Mapping[str, str]) -> Strata:
@@ -67,7 +68,8 @@ class Strata:
             _check_named(f"judge of {subset!r}", judge, reals, "reals")
         # UniversalFakeDetect's way: folders of fakes are judged against reals that lie in folders of their own.
         shared = tuple(name for name in own if not len(fakes[name]))
-        return cls(reals, fakes, {n: (named[n],) if n in named else (n,) if len(reals[n]) else shared for n in own})
+        judges = {n: (named[n],) if n in named else (n,) if len(reals[n]) else shared for n in own}
+        return cls(reals, fakes, judges, _images(rows))
 
     def reals_of(self, names: Iterable[str]) -> Floats:
         """Return the logits of the reals of some subsets."""
@@ -75,9 +77,9 @@ class Strata:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the names and sizes of all strata and of what judges what: equal where resamples are of the same images."""
+        """A hash of the images, of all strata and of what judges what: equal where resamples are of the same images."""
         facts = [[name, len(self.reals[name]), len(self.fakes[name]), judges] for name, judges in self.judges.items()]
-        return hashlib.sha256(json.dumps([SEED, facts]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([SEED, self.images, facts]).encode()).hexdigest()
 
 
 def resample(strata: Strata, subsets: Iterable[str], *, threshold: float, max_fpr: Mapping[str, float]) -> dict[str, Resamples]:
@@ -119,6 +121,15 @@ def resample_table(observed: Mapping[str, float], resamples: Resamples, strata: 
     columns = [np.concatenate([[observed[key]], resamples[key]]) for key in keys]
     numbers = np.arange(RESAMPLES + 1, dtype=np.int32)
     return pa.table([numbers, *columns], schema=resample_schema(keys).with_metadata({"strata": strata.fingerprint}))
+
+
+def _images(rows: pa.Table) -> str:
+    if "image_id" not in rows.column_names:
+        return ""
+    digest = hashlib.sha256()
+    for chunk in rows["image_id"].chunks:
+        digest.update("".join(chunk.to_pylist()).encode())
+    return digest.hexdigest()
 
 
 def _check_named(role: str, name: str, held: Mapping[str, Floats], kind: str) -> None:

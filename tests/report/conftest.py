@@ -1,7 +1,11 @@
 """A small project as the stages leave it: three detectors, two seeds, five test subsets, and the files the report reads.
 
 What a picture shows is its number: six colours in turn, and no colour or two of them now and then. The logits of the plain
-clip_lora lean on the colour. Features hold what the caption says beside what tells real from fake.
+clip_lora lean on the colour. Features hold what the caption says beside what tells real from fake. Degraded images are harder and
+look real.
+
+`PLAIN` is that project. `PAPERS` is another one: the subsets of a benchmark that the papers print, fakes in files of their own
+format, official weights, a subset that the data set lacks.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +33,13 @@ from nullscope.contracts import CAPTIONS, CLEAN, FAKE, INDEX, REAL, SCORES, feat
 from nullscope.data.tables import read_table, write_table
 from nullscope.files import write_json
 from nullscope.metrics import evaluate_with_resamples
+from nullscope.report.inputs import read_inputs
+from nullscope.report.page import write_report
 from nullscope.world.scenes import COLOURS
 
 STAGES = Path(__file__).parents[2] / "stages"
-SUBSETS = {"camera": 0.0, "vae": 2.5, "unet": 1.6, "vq": -0.2, "shuffle": 0.7}  # by how much the fakes' logits lie higher
-TRAINED = ("vae", "unet")
+DEGRADED = {"jpeg_75": (0.4, -0.8), "blur_1.0": (0.7, -0.3)}  # what is left of a logit, and what is added to it
+SEEDS = (0, 1)
 SKILL = {"ns_net": 1.2, "clip_lora": 0.8, "probe": 0.5}
 LEANS = {"ns_net": 0.0, "clip_lora": 1.5, "probe": 0.0}  # by how much a colour of the fakes raises the logit
 OWN = {"ns_net": {"null_space": {"scope": "global", "rank": 6}}, "clip_lora": {"null_space": {"scope": "none", "rank": None}}}
@@ -41,6 +48,36 @@ SHARE = 0.75  # of the training pictures
 IMAGES = 60  # of each subset
 MEANING = len(COLOURS)  # the first numbers of a feature
 WEIGHTS = "weights.safetensors"
+FILE = {"width": 128, "height": 128, "format": "JPEG", "bytes": 5000, "jpeg_quality": 90}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the synthetic project is of. The first subset holds the reals, the others fakes."""
+
+    dataset: str
+    subsets: dict[str, float]  # by how much the fakes' logits lie higher
+    trained: tuple[str, ...]
+    fake_file: dict[str, object] = field(default_factory=dict)  # in what the fakes' files differ from the reals'
+    official: tuple[str, ...] = ()  # detectors whose weights were not trained here
+    unexpected: dict[str, object] = field(default_factory=dict)  # as metrics/index.json has it
+
+    @property
+    def real(self) -> str:
+        """The name of the subset of reals."""
+        return next(iter(self.subsets))
+
+
+PLAIN = Plan("world", {"camera": 0.0, "vae": 2.5, "unet": 1.6, "vq": -0.2, "shuffle": 0.7}, ("vae", "unet"))
+DIFFUSION = ("guided", "glide_50_27", "glide_100_10", "glide_100_27", "ldm_100", "ldm_200", "ldm_200_cfg", "dalle")
+PAPERS = Plan(
+    "universal_fake_detect",
+    {"laion": 0.0, **{name: 2.4 - 0.3 * at for at, name in enumerate(DIFFUSION)}},
+    DIFFUSION[:2],
+    fake_file={"format": "PNG", "bytes": 30_000, "jpeg_quality": None},
+    official=("probe",),
+    unexpected={"test": {"imagenet": {"real": 0, "fake": 0, "real_published": 1000, "fake_published": 0}}},
+)
 
 
 @pytest.fixture(scope="session")
@@ -59,17 +96,28 @@ def stage():
 def project(tmp_path_factory):
     """A project after `evaluate` and `report`, and what `report` printed: (root, text)."""
     root = write_project(tmp_path_factory.mktemp("project"))
-    runs = [f"{name}-{seed}" for name in SKILL for seed in (0, 1)]
+    runs = [f"{name}-{seed}" for name in SKILL for seed in SEEDS]
     done = run_stage(root, "evaluate", runs[0])
     assert done.returncode == 0, done.stderr
-    for run in runs[1:]:  # as the stage does, without the seconds of a start
-        metrics, resamples = evaluate_with_resamples(read_table(root / f"scores/{run}.parquet", SCORES), frozenset(TRAINED))
-        write_json(root / f"metrics/{run}.json", metrics)
-        write_table(root / f"data/evaluated/{run}.parquet", resamples, resamples.schema)
+    for run in runs[1:]:
+        evaluate_run(root, run, PLAIN)
     write_json(root / "metrics/audit.json", audit(read_table(root / "data/index.parquet", INDEX)))
     done = run_stage(root, "report")
     assert done.returncode == 0, done.stderr
     return root, done.stdout
+
+
+@pytest.fixture(scope="session")
+def papers_project(tmp_path_factory):
+    """The root of a project on a benchmark of the papers, with a report."""
+    root = write_project(tmp_path_factory.mktemp("papers"), PAPERS)
+    for name in SKILL:
+        for seed in SEEDS:
+            evaluate_run(root, f"{name}-{seed}", PAPERS)
+    write_json(root / "metrics/audit.json", audit(read_table(root / "data/index.parquet", INDEX)))
+    (root / "reports").mkdir()
+    write_report(read_inputs(root), root / "reports")
+    return root
 
 
 @pytest.fixture
@@ -78,27 +126,39 @@ def project_copy(project, tmp_path):
     return Path(shutil.copytree(project[0], tmp_path / "copy"))
 
 
+def evaluate_run(root: Path, run: str, plan: Plan) -> None:
+    """As the stage does, without the seconds of a start."""
+    metrics, resamples = evaluate_with_resamples(read_table(root / f"scores/{run}.parquet", SCORES), frozenset(plan.trained))
+    write_json(root / f"metrics/{run}.json", metrics)
+    write_table(root / f"data/evaluated/{run}.parquet", resamples, resamples.schema)
+
+
 def run_stage(root: Path, name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command, env = [sys.executable, "-W", "error", str(STAGES / f"{name}.py"), *arguments], os.environ | environment
     return subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
 
 
-def write_project(root: Path) -> Path:
+def write_project(root: Path, plan: Plan = PLAIN) -> Path:
     """Write everything that `evaluate` and `report` read, and return ``root``."""
-    rows = [(split, subset, number) for split in ("train", "test") for subset in SUBSETS for number in range(IMAGES)]
-    rows = [row for row in rows if row[0] == "test" or row[1] in ("camera", *TRAINED)]
-    (root / "params.yaml").parent.mkdir(parents=True, exist_ok=True)
-    params = {"run": {"detectors": list(SKILL), "seeds": [0, 1]}, "dataset": {"name": "world", "world": {"shortcut": SHARE}}}
-    params |= {"shard": {"prepare": []}}
-    (root / "params.yaml").write_text(yaml.safe_dump(params | {"pipeline": {"world": ["embedded"]}}), encoding="utf-8")
-    write_index(root, rows)
+    rows = [(split, subset, number) for split in ("train", "test") for subset in plan.subsets for number in range(IMAGES)]
+    rows = [row for row in rows if row[0] == "test" or row[1] in (plan.real, *plan.trained)]
+    tests = [row for row in rows if row[0] == "test"]
+    root.mkdir(parents=True, exist_ok=True)
+    world = {"shortcut": SHARE} if plan is PLAIN else None
+    params = {
+        "run": {"detectors": list(SKILL), "seeds": list(SEEDS)},
+        "dataset": {"name": plan.dataset, "reals": {}, "world": world},
+    }
+    params |= {"shard": {"prepare": []}, "pipeline": {"world": ["embedded"] if world else []}}
+    (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    write_index(root, rows, plan)
     write_captions(root, rows)
     for name in SKILL:
-        for seed in (0, 1):
-            write_scores(root, name, seed, [row for row in rows if row[0] == "test"])
-            write_model(root, name, seed)
-            write_features(root, f"{name}-{seed}", [row for row in rows if row[0] == "test"])
-    write_shards(root)
+        for seed in SEEDS:
+            write_scores(root, name, seed, tests, plan)
+            write_model(root, name, seed, plan)
+            write_features(root, f"{name}-{seed}", tests, plan)
+    write_shards(root, plan)
     return root
 
 
@@ -107,11 +167,11 @@ def image_id(split: str, subset: str, number: int) -> str:
     return hashlib.sha256(f"{split} {subset} {number}".encode()).hexdigest()
 
 
-def write_index(root: Path, rows: list[tuple[str, str, int]]) -> None:
+def write_index(root: Path, rows: list[tuple[str, str, int]], plan: Plan) -> None:
     records = []
     for split, subset, number in rows:
-        label = REAL if subset == "camera" else FAKE
-        facts = {"width": 128, "height": 128, "format": "JPEG", "bytes": 5000, "jpeg_quality": 90}
+        label = REAL if subset == plan.real else FAKE
+        facts = FILE if label == REAL else FILE | plan.fake_file
         identity = {"image_id": image_id(split, subset, number), "split": split, "subset": subset, "label": label}
         generator = "real" if label == REAL else subset
         records.append({**identity, "generator": generator, "source": f"{split}/{subset}/{number}.jpg", **facts})
@@ -119,7 +179,7 @@ def write_index(root: Path, rows: list[tuple[str, str, int]]) -> None:
     refused = "source,reason\na/tiny.png,5x5 px: a side is too short\na/small.png,7x9 px: a side is too short\n"
     (root / "data/rejects.csv").write_text(refused + "a/broken.jpg,truncated\n", encoding="utf-8")
     (root / "metrics").mkdir(exist_ok=True)
-    counts = {"images": len(records), "duplicates": 4, "leakage": 0, "refused": 3, "ignored": {}}
+    counts = {"images": len(records), "duplicates": 4, "leakage": 0, "refused": 3, "ignored": {}, "unexpected": plan.unexpected}
     (root / "metrics/index.json").write_text(json.dumps(counts), encoding="utf-8")
 
 
@@ -140,12 +200,12 @@ def write_captions(root: Path, rows: list[tuple[str, str, int]]) -> None:
         write_vectors(root / f"data/text/{split}.parquet", text_schema(2 * MEANING), [key for key, _ in own], text_ND)
 
 
-def write_features(root: Path, run: str, rows: list[tuple[str, str, int]]) -> None:
+def write_features(root: Path, run: str, rows: list[tuple[str, str, int]], plan: Plan) -> None:
     """A feature is the colour, strong and clear, and the subset's trace, weak and noisy; in the shards' own order."""
     rng = np.random.default_rng(len(run))
     shown = sorted(rows, key=lambda row: image_id(*row)[::-1])[::2]
     meaning = 3 * np.eye(MEANING)[[number % MEANING for *_, number in shown]]
-    trace = rng.normal(size=(len(shown), MEANING)) + np.array([[SUBSETS[subset]] for _, subset, _ in shown])
+    trace = rng.normal(size=(len(shown), MEANING)) + np.array([[plan.subsets[subset]] for _, subset, _ in shown])
     ids = [image_id(*row) for row in shown]
     features = np.hstack([meaning, trace]).astype(np.float32)
     write_vectors(root / f"data/features/{run}.parquet", feature_schema(2 * MEANING), ids, features)
@@ -156,23 +216,29 @@ def write_vectors(path: Path, schema: pa.Schema, ids: list[str], rows_NK: np.nda
     write_table(path, pa.table([ids, column], schema=schema), schema)
 
 
-def write_scores(root: Path, name: str, seed: int, rows: list[tuple[str, str, int]]) -> None:
+def write_scores(root: Path, name: str, seed: int, rows: list[tuple[str, str, int]], plan: Plan) -> None:
     rng = np.random.default_rng([seed, len(name)])
     records = []
     for row in rows:
-        logit = 1.5 * rng.normal() - 1.8 + (row[1] != "camera") * (1 + SKILL[name] * SUBSETS[row[1]])
+        logit = 1.5 * rng.normal() - 1.8 + (row[1] != plan.real) * (1 + SKILL[name] * plan.subsets[row[1]])
         logit += LEANS[name] * (row[2] % MEANING >= MEANING // 2)
-        label = REAL if row[1] == "camera" else FAKE
+        label = REAL if row[1] == plan.real else FAKE
         identity = {"image_id": image_id(*row), "subset": row[1], "label": label}
         records.append({**identity, "degradation": CLEAN, "logit": logit})
+    for kind, (left, added) in DEGRADED.items():
+        noise = iter(0.7 * rng.normal(size=len(rows)))
+        records += [
+            clean | {"degradation": kind, "logit": left * clean["logit"] + added + next(noise)} for clean in records[: len(rows)]
+        ]
     write_table(root / f"scores/{name}-{seed}.parquet", pa.Table.from_pylist(records, SCORES), SCORES)
 
 
-def write_model(root: Path, name: str, seed: int) -> None:
+def write_model(root: Path, name: str, seed: int, plan: Plan) -> None:
     folder = root / f"models/{name}-{seed}"
     folder.mkdir(parents=True)
     params = {"lr": 0.0005, "lora": {"rank": 6, "dropout": 0.8}, "epochs": 3, "view": "patches", **OWN[name]}
     facts = {"detector": name, "seed": seed, "params": params, "patches": {"patch_px": 16, "grid": 7, "fill": "repeat"}}
+    facts |= {"prepare": [], "dataset": plan.dataset, "weights": "official" if name in plan.official else "retrained"}
     (folder / "detector.json").write_text(json.dumps(facts), encoding="utf-8")
     save_file(
         {"null_space.basis_DK": np.eye(2 * MEANING, MEANING if name == "ns_net" else 0, dtype=np.float32)}, folder / WEIGHTS
@@ -186,13 +252,13 @@ def write_model(root: Path, name: str, seed: int) -> None:
     (folder / "history.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def write_shards(root: Path) -> None:
+def write_shards(root: Path, plan: Plan) -> None:
     rng = np.random.default_rng(0)
     for view, suffix, kind in (("images", "jpg", "JPEG"), ("patches", "webp", "WEBP")):
         folder = root / f"data/shards/{view}/test"
         folder.mkdir(parents=True)
         with tarfile.open(folder / "test-000000.tar", "w") as tar:
-            for label, subset in ((FAKE, "vae"), (FAKE, "vq"), (REAL, "camera")):
+            for label, subset in ((FAKE, list(plan.subsets)[1]), (FAKE, list(plan.subsets)[-2]), (REAL, plan.real)):
                 side, buffer = (128, io.BytesIO()) if view == "images" else (112, io.BytesIO())
                 pixels = np.kron(rng.integers(0, 256, (side // 16, side // 16, 3)), np.ones((16, 16, 1))).astype(np.uint8)
                 Image.fromarray(pixels).save(buffer, kind)

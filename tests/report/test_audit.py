@@ -160,6 +160,7 @@ def test_the_stage_writes_the_numbers_and_warns_of_shortcuts(tmp_path, stage, pl
         for _ in range(100)
     ]
     write_table(tmp_path / "data/index.parquet", pa.Table.from_pylist(rows, INDEX), INDEX)
+    (tmp_path / "params.yaml").write_text("dataset: {reals: {}}\nshard: {samples: 8, prepare: []}\n", encoding="utf-8")
     done = stage(tmp_path, "audit")
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "metrics/audit.json").read_text())
@@ -170,10 +171,11 @@ def test_the_stage_writes_the_numbers_and_warns_of_shortcuts(tmp_path, stage, pl
         assert warned == [f"warning: s: {facts}", f"warning: training split: {facts}"]
     else:
         assert warned == []
-    assert done.stdout.splitlines()[-1] == "audit: 400 rows, 1 test subsets, 0 with too few images -> metrics/audit.json"
+    assert done.stdout.splitlines()[-1] == "audit: 400 rows as they are, 1 test subsets -> metrics/audit.json"
 
 
 def test_the_stage_says_what_is_missing(tmp_path, stage):
+    (tmp_path / "params.yaml").write_text("dataset: {reals: {}}\nshard: {samples: 8, prepare: []}\n", encoding="utf-8")
     done = stage(tmp_path, "audit")
     assert done.returncode == 1
     assert "data/index.parquet does not exist" in done.stderr and "Traceback" not in done.stderr

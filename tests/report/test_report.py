@@ -13,11 +13,11 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from rich.console import Console
 
-from nullscope.contracts import SCORES
+from nullscope.contracts import CLEAN, SCORES
 from nullscope.data.tables import read_table, write_table
 from nullscope.files import directory_sha256
 from nullscope.metrics import evaluate
@@ -68,7 +68,7 @@ def page(project) -> Page:
 
 def test_page_has_every_section_and_the_contents_lead_there(page):
     sections = [section["id"] for section in page.all("section")]
-    assert sections == ["summary", "per-generator", "insight", "figures", "data", "numbers"]
+    assert sections == ["summary", "per-generator", "robustness", "insight", "figures", "data", "numbers"]
     assert [link["href"] for link in page.all("a")] == [f"#{name}" for name in sections]
 
 
@@ -81,7 +81,7 @@ def test_page_needs_nothing_from_outside(project, page):
 
 def test_every_image_says_what_it_shows(project, page):
     alts = [image["alt"] for image in page.all("img")]
-    assert len(alts) == len(set(alts)) == 9
+    assert len(alts) == len(set(alts)) == 10
     assert all(len(alt) > 60 for alt in alts)
     reals = [json.loads((project[0] / f"metrics/clip_lora-{seed}.json").read_text())["r_acc"] for seed in (0, 1)]
     assert any(f"clip_lora: reals {100 * np.mean(reals):.1f} %" in alt for alt in alts)
@@ -118,6 +118,24 @@ def test_report_names_no_machine(project):
             assert str(project[0]).encode() not in file.read_bytes(), file
 
 
+def test_a_page_of_a_benchmark_shows_the_papers_and_warns(papers_project):
+    page = Page((papers_project / "reports/index.html").read_text(encoding="utf-8"))
+    sections = [section["id"] for section in page.all("section")]
+    assert sections == ["summary", "per-generator", "papers", "robustness", "insight", "figures", "data", "numbers"]
+    assert [link["href"] for link in page.all("a")] == [f"#{name}" for name in sections]
+    assert len(page.all("aside")) == 1
+    text = " ".join(page.words)
+    for words in ("Before you believe these numbers", "NS-Net, table 2", "Not as published", "imagenet"):
+        assert words in text
+    assert "`" not in text, "code is set as code"
+    names = {file.stem for file in (papers_project / "reports/tables").iterdir()}
+    assert {"scorecard", "paper_ns_net_t2", "paper_ns_net_t6", "paper_dgs_net_t7", "paper_dgs_net_t7_ap"} <= names
+
+
+def test_a_quiet_audit_has_no_warning(page):
+    assert not page.all("aside")
+
+
 # The files beside it
 
 
@@ -134,11 +152,12 @@ def test_metrics_file_is_the_evaluation_of_the_scores(project):
 
 def test_tables_and_figures_lie_beside_the_page(project):
     tables = {"summary", "averages", "per_generator", "per_generator_ap", "runs", "losses", "index", "refused", "parameters"}
-    tables |= {"comparison", "shortcut", "semantics", "captions_alone"}
-    assert {file.name for file in (project[0] / "reports/tables").iterdir()} == {
-        f"{t}.{s}" for t in tables for s in ("csv", "md")
-    }
+    tables |= {"comparison", "shortcut", "semantics", "captions_alone", "audit_shortcuts", "audit_transfer", "audit_files"}
+    tables |= {"pairs", "robustness", "robustness_detail", "unexpected", "origins", "data_hashes", "licences"}
+    files = {file.name for file in (project[0] / "reports/tables").iterdir()}
+    assert files == {f"{table}.{suffix}" for table in tables for suffix in ("csv", "md", "tex")}
     figures = {"generators", "roc", "logits", "calibration", "training", "examples", "features", "shortcut", "semantics"}
+    figures |= {"robustness"}
     assert {file.name for file in (project[0] / "reports/figures").iterdir()} == {f"{figure}.png" for figure in figures}
 
 
@@ -181,6 +200,9 @@ def test_print_summary_prints_the_stages_table_again(project):
         ("models/ns_net-0/detector.json", "run `dvc repro` to make it (stage `train`)"),
         ("scores/ns_net-1.parquet", "run `dvc repro` to make it"),
         ("metrics/clip_lora-1.json", "run `dvc repro` to make it (stage `evaluate`)"),
+        ("metrics/audit.json", "run `dvc repro` to make it (stage `audit`)"),
+        ("metrics/index.json", "run `dvc repro` to make it (stage `index`)"),
+        ("data/evaluated/probe-1.parquet", "run `dvc repro` to make it"),
         ("data/shards/images/test/test-000000.tar", "run `dvc repro` to make them (stage `shard`)"),
         ("data/features/clip_lora-0.parquet", "run `dvc repro` to make it"),
         ("data/text/test.parquet", "run `dvc repro` to make it"),
@@ -214,6 +236,9 @@ def test_error_is_one_line_and_the_last_report_still_stands(project, tmp_path, s
         ("models/ns_net-0/history.csv", "step,epoch,phase,loss\n", "found 0 of"),
         ("data/rejects.csv", "file,why\n", "expected the columns source and reason, found ['file', 'why']"),
         ("metrics/ns_net-0.json", "{", "is not JSON"),
+        ("metrics/ns_net-0.json", '{"protocol": 1}', "expected protocol 2, found 1; run `dvc repro evaluate`"),
+        ("metrics/probe-1.json", '{"r_acc": 1}', "expected protocol 2, found none; run `dvc repro evaluate`"),
+        ("metrics/audit.json", "", "is not JSON"),
         ("models/ns_net-0/weights.safetensors", "PK", "expected the tensor null_space.basis_DK"),
     ],
 )
@@ -224,16 +249,23 @@ def test_broken_file_is_refused(project, tmp_path, file, content, message):
         read_inputs(root)
 
 
-def test_figures_show_the_clean_scores_only(project, tmp_path):
-    root = Path(shutil.copytree(project[0], tmp_path / "copy"))
-    path = root / "scores/ns_net-0.parquet"
-    clean = read_table(path, SCORES)
-    degraded = clean.set_column(3, SCORES.field("degradation"), pa.array(["jpeg_75"] * len(clean)))
-    degraded = degraded.set_column(4, SCORES.field("logit"), pa.array(np.zeros(len(clean), np.float32)))
-    write_table(path, pa.concat_tables([clean, degraded]), SCORES)
-    found, clean = read_inputs(root), read_inputs(project[0])
-    np.testing.assert_array_equal(found.curves["ns_net"].auroc_S, clean.curves["ns_net"].auroc_S)
-    assert found.insight.shortcut == clean.insight.shortcut
+def test_figures_show_the_clean_scores_only(project, project_copy):
+    path = project_copy / "scores/ns_net-0.parquet"
+    rows = read_table(path, SCORES)
+    assert set(rows["degradation"].to_pylist()) == {CLEAN, "jpeg_75", "blur_1.0"}
+    write_table(path, rows.filter(pc.equal(rows["degradation"], CLEAN)), SCORES)
+    found, degraded = read_inputs(project_copy), read_inputs(project[0])
+    np.testing.assert_array_equal(found.curves["ns_net"].auroc_S, degraded.curves["ns_net"].auroc_S)
+    np.testing.assert_array_equal(found.answers["ns_net"], degraded.answers["ns_net"])
+    assert found.insight.shortcut == degraded.insight.shortcut
+
+
+def test_a_pair_is_judged_by_the_answers_of_the_first_seed(project):
+    found = read_inputs(project[0])
+    rows = read_table(project[0] / "scores/probe-0.parquet", SCORES).to_pylist()
+    right = [(row["logit"] > 0) == bool(row["label"]) for row in rows if row["degradation"] == CLEAN]
+    assert found.answers["probe"].tolist() == right
+    assert [len(tables) for tables in found.resamples.values()] == [2, 2, 2]
 
 
 def test_scores_of_another_index_are_refused(tmp_path, make_project, stage):

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from nullscope.contracts import CAPTIONS, SCORES
+from nullscope.contracts import CAPTIONS, CLEAN, SCORES
 from nullscope.data.tables import read_table
 from nullscope.report.inputs import read_inputs
 from nullscope.report.shortcut import Coloured, chance_half_width, effect, fake_colour
@@ -125,6 +125,7 @@ def test_the_project_shows_which_detector_leans_on_the_colour(project):
     found = read_inputs(project[0]).insight.shortcut
     captions = {row["image_id"]: row["caption"] for row in read_table(project[0] / "data/captions.parquet", CAPTIONS).to_pylist()}
     rows = read_table(project[0] / "scores/clip_lora-1.parquet", SCORES).to_pylist()
+    rows = [row for row in rows if row["degradation"] == CLEAN]
     kept = [(row, side) for row in rows if (side := fake_colour(captions[row["image_id"]])) is not None]
     wins, pairs = 0.0, 0
     for one, one_side in kept:
@@ -139,7 +140,8 @@ def test_the_project_shows_which_detector_leans_on_the_colour(project):
 
 
 def test_other_data_sets_have_no_shortcut_and_need_no_colours(project_copy):
-    params = {"run": {"detectors": ["ns_net"], "seeds": [0]}, "pipeline": {"world": []}, "dataset": {"world": None}}
+    params = {"run": {"detectors": ["ns_net"], "seeds": [0]}, "pipeline": {"world": []}, "shard": {"prepare": []}}
+    params |= {"dataset": {"name": "folder", "world": None}}
     (project_copy / "params.yaml").write_text(json.dumps(params), encoding="utf-8")
-    (project_copy / "data/captions.parquet").unlink()
+    (project_copy / "data/captions.parquet").write_text("hashed, not read", encoding="utf-8")
     assert read_inputs(project_copy).insight.shortcut is None

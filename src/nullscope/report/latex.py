@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from nullscope.report.layout import Table, spread_text, text
+import re
 
-# One character at a time, so that what is put in is not escaped again.
+from nullscope.report.layout import Table, inline_spread, text
+
+# One character at a time, so that what is put in is not escaped again. In TeX's own font encoding < > | are other characters,
+# and a bracket that begins a row would be taken for an argument of the line break before it.
 SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -12,6 +15,11 @@ SPECIAL = {
     "\N{PLUS-MINUS SIGN}": r"$\pm$",
     "†": r"\dag{}",
     "\n": " ",
+    "<": "$<$",
+    ">": "$>$",
+    "|": r"\textbar{}",
+    "[": "{[}",
+    "`": "",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 
@@ -42,7 +50,7 @@ def to_latex(table: Table) -> str:
 
 def escaped(words: str) -> str:
     """Return a text with everything that LaTeX would read as a command written out."""
-    return "".join(SPECIAL.get(character, character) for character in words)
+    return re.sub("-(?=-)", "-{}", "".join(SPECIAL.get(character, character) for character in words))  # two hyphens: no dash
 
 
 def _groups(table: Table) -> list[str]:
@@ -61,8 +69,7 @@ def _groups(table: Table) -> list[str]:
 def _row(table: Table, number: int) -> str:
     cells = []
     for at, (cell, column) in enumerate(zip(table.rows[number], table.columns, strict=True)):
-        shown, spread = escaped(text(cell, column)), spread_text(cell, column)
+        shown = escaped(text(cell, column))
         shown = rf"\textbf{{{shown}}}" if table.is_best(number, at) else shown
-        spread = escaped(spread if spread.startswith("\N{PLUS-MINUS SIGN}") or not spread else f"({spread})")
-        cells.append(" ".join(filter(None, (shown, spread))))
+        cells.append(" ".join(filter(None, (shown, escaped(inline_spread(cell, column))))))
     return " & ".join(cells) + r" \\"

@@ -115,6 +115,17 @@ def spread_text(cell: Cell, column: Column) -> str:
     return f"{_digits(cell.low, column)} to {_digits(cell.high, column)}"
 
 
+def inline_spread(cell: Cell, column: Column) -> str:
+    """Return `spread_text` as it stands behind the number in the same line: a range in brackets."""
+    spread = spread_text(cell, column)
+    return f"({spread})" if " to " in spread else spread
+
+
+def yes_no(fact: bool | None) -> str:
+    """Return a fact as a word; nothing where it does not apply."""
+    return "" if fact is None else ("yes" if fact else "no")
+
+
 def is_clear(cell: Cell, against: tuple[float, float] | None) -> bool:
     """Return whether a cell has a 95 % interval that has nothing in common with the one it is held against."""
     if against is None or not isinstance(cell, Spread) or cell.span != "interval":
@@ -151,9 +162,9 @@ def to_markdown(table: Table) -> str:
     for number, row in enumerate(table.rows):
         cells = []
         for at, (cell, column) in enumerate(zip(row, table.columns, strict=True)):
-            shown, spread = _escaped(text(cell, column)), spread_text(cell, column)
+            shown = _escaped(text(cell, column))
             shown = f"**{shown}**" if table.is_best(number, at) else shown
-            cells.append(" ".join(filter(None, (shown, spread if spread.startswith("±") else spread and f"({spread})"))))
+            cells.append(" ".join(filter(None, (shown, inline_spread(cell, column)))))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -195,6 +206,8 @@ def _ends(cells: list[Cell]) -> tuple[str, ...]:
 
 
 def _values(cell: Cell) -> list[Cell]:
+    if isinstance(cell, str):
+        return [cell, None, None]  # words, such as a printed number, span nothing
     return [cell.mean, cell.low, cell.high] if isinstance(cell, Spread) else [cell] * 3
 
 

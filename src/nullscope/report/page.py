@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup, escape
 
 from nullscope.report import findings
 from nullscope.report.audit import warnings
@@ -16,6 +17,7 @@ from nullscope.report.figures import draw_figures
 from nullscope.report.inputs import Inputs
 from nullscope.report.latex import to_latex
 from nullscope.report.layout import Cell, Column, Table, spread_text, text, to_csv, to_markdown
+from nullscope.report.papers import scorecard_means
 from nullscope.report.seeds import by_detector
 from nullscope.report.tables import build_tables
 
@@ -49,7 +51,8 @@ def render(inputs: Inputs, tables: list[Table], figures: list[Figure]) -> str:
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode("ascii")
     # No line begins with a percent sign or ends with a ±, and the dotted name of a parameter may break after its dots.
     environment.filters["together"] = lambda words: re.sub(r" (?=[%±])|(?<=±) ", "\N{NO-BREAK SPACE}", words)
-    environment.filters["breakable"] = lambda words: words.replace(".", ".\N{ZERO WIDTH SPACE}")
+    environment.filters["breakable"] = lambda words: re.sub(r"\.(?=[a-z])", ".\N{ZERO WIDTH SPACE}", words)
+    environment.filters["coded"] = lambda words: Markup(re.sub("`(.+?)`", r"<code>\1</code>", str(escape(words))))
     runs, insight = by_detector(inputs.summary), inputs.insight
     return environment.get_template("page.html.j2").render(
         headline=findings.headline(inputs.summary, insight.shortcut),
@@ -59,7 +62,7 @@ def render(inputs: Inputs, tables: list[Table], figures: list[Figure]) -> str:
         index=inputs.index,
         table={table.name: table for table in tables},
         papers=[table for table in tables if table.name.startswith("paper_")],
-        dataset=inputs.provenance.dataset,
+        scorecard_means=next((scorecard_means(table) for table in tables if table.name == "scorecard"), None),
         figure={figure.name: figure for figure in figures},
         colours=findings.colours(insight.shortcut) if insight.shortcut else "",
         captions=findings.captions_alone(insight.captions) if insight.captions else "",

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nullscope.paired import Difference, difference, holm, mcnemar
-from nullscope.report.layout import Cell, Column, Spread, Table
+from nullscope.report.layout import MARK, Cell, Column, Spread, Table
 
 KEYS = {"auroc": "AUROC", "mean_balanced": "Balanced accuracy"}
 BELOW = 0.001  # of a p-value: smaller ones say the same
@@ -46,8 +46,9 @@ def pairs_table(resamples: Mapping[str, Sequence[pa.Table]], answers: Mapping[st
         rows.append([first, second, *tests, exact[at].only_first, exact[at].only_second, p_text(adjusted_exact[at])])
     note = (
         "Differences in points ± half their 95 % interval (paired bootstrap of the test images, means over subsets and seeds; "
-        "percentiles in the CSV). p: two-sided, adjusted after Holm for all pairs of a column; on the right, McNemar's test. "
-        "They speak of other images of these subsets, not of other seeds or generators: for seeds see the comparison."
+        f"percentiles in the CSV); {MARK}: it excludes zero. p: two-sided, adjusted after Holm for all pairs of a column; on the "
+        "right, McNemar's test. They speak of other images of these subsets, not of other seeds or generators: for seeds see the "
+        "comparison."
     )
     return Table("pairs", "Detectors two by two", note, columns, rows)
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from nullscope.records.published import Cell as Place
-from nullscope.records.published import Interval, Published, load_all, scorecard
-from nullscope.report.layout import Cell, Column, Spread, Table, detector_column
+from nullscope.records.published import Flag, Interval, Published, load_all, scorecard
+from nullscope.report.layout import Cell, Column, Spread, Table, detector_column, yes_no
 from nullscope.report.seeds import ENOUGH, by_detector, estimate
 
 DOUBTFUL = "?"  # behind a printed number that another one contradicts
+OURS = "(ours)"  # behind a detector's name, where printed methods stand in the same column
+PAPERS = {"ns_net": "NS-Net", "dgs_net": "DGS-Net", "advanced_ns_net": "Advanced NS-Net"}
+AVERAGES = {
+    "real_fakes": "of the column of reals and every column of fakes, each with the same weight",
+    "fakes": "of the columns of fakes",
+    "balanced": "of balanced accuracies",
+    "subsets": "of the subsets",
+}
 Runs = Sequence[Mapping[str, Any]]  # the metrics of one detector, a dictionary per seed
 
 
@@ -21,19 +30,16 @@ def benchmarks() -> set[str]:
     return {table.benchmark for table in load_all().values()}
 
 
-def paper_tables(dataset: str, summary: dict[str, Any]) -> list[Table]:
+def paper_tables(dataset: str, summary: Mapping[str, Any]) -> list[Table]:
     """Return the published tables of a data set, each followed by our detectors in the same columns; none of an unknown one."""
-    tables = [table for table in load_all().values() if table.benchmark == dataset]
-    return [_paper_table(table, by_detector(summary)) for table in tables]
+    return [_paper_table(table, by_detector(summary)) for table in _tables(dataset)]
 
 
-def scorecard_table(dataset: str, summary: dict[str, Any]) -> Table | None:
+def scorecard_table(dataset: str, summary: Mapping[str, Any]) -> Table | None:
     """Return our numbers beside every published one of the same method, metric and subset; None where there is none."""
     if dataset not in benchmarks():
         return None
-    names = sorted({table.part for table in load_all().values() if table.part})
-    ours = {name: _ours(dataset, runs, names) for name, runs in by_detector(summary).items()}
-    found = scorecard(dataset, ours)
+    found = scorecard(dataset, {name: _ours(dataset, runs) for name, runs in by_detector(summary).items()})
     if not found:
         return None
     columns = [
@@ -46,11 +52,10 @@ def scorecard_table(dataset: str, summary: dict[str, Any]) -> Table | None:
     ]
     rows: list[list[Cell]] = []
     for score in found:
-        mark = DOUBTFUL if score.flagged else ""
+        words = f"{100 * score.published:.1f}{DOUBTFUL if score.flagged else ''}"
         mean = Spread(score.ours, score.low, score.high, 1, "interval")
-        words, inside = f"{100 * score.published:.1f}{mark}", "yes" if score.inside else "no"
-        place = [_title(score.table), score.metric, score.subset or "all"]
-        rows.append([score.detector, *place, mean, words, score.difference / 100, inside])
+        place = [_title(load_all()[score.table]), score.metric, score.subset or "all"]
+        rows.append([score.detector, *place, mean, words, score.difference / 100, yes_no(score.inside)])
     share = np.mean([score.inside for score in found])
     note = (
         f"Percent; ±: half of our 95 % interval (images and, from {ENOUGH} seeds on, seeds, whichever reaches further). "
@@ -60,21 +65,44 @@ def scorecard_table(dataset: str, summary: dict[str, Any]) -> Table | None:
     return Table("scorecard", "Scorecard: ours against published", note, columns, rows)
 
 
+def scorecard_means(scorecard: Table) -> Table | None:
+    """Return the rows of a scorecard that are means over subsets, the ones to look at first; None if it has none."""
+    single = {name for table in load_all().values() if not table.degradations for name in table.columns.values()}
+    at = [column.key for column in scorecard.columns].index("subset")
+    rows = [row for row in scorecard.rows if row[at] not in single]
+    return replace(scorecard, name="scorecard_means", title="Averages, ours against published", rows=rows) if rows else None
+
+
+# The papers' layout
+
+
 def _paper_table(table: Published, runs: Mapping[str, Runs]) -> Table:
     columns = [Column("detector", "Method", "text"), *(Column(column, column) for column, _ in table.cells())]
     rows: list[list[Cell]] = [
         [method, *(_printed(table, method, column) for column, _ in table.cells())] for method in table.rows
     ]
     for name, own in runs.items():
-        rows.append([f"{name} (ours)", *(_over_seeds(own, place, table) for _, place in table.cells())])
-    note = f"Percent. Averages are {_averaging(table)}. {DOUBTFUL}: the paper's own numbers contradict this one."
-    note += "".join(f" {method}: {flag.note}" for method, flag in _notes(table))
-    return Table(f"paper_{table.id}", f"{_title(table.id)}: {table.title}", note, columns, rows)
+        rows.append([f"{name} {OURS}", *(_over_seeds(own, place, table) for _, place in table.cells())])
+    return Table(f"paper_{table.id}", f"{_title(table)}: {table.title}", " ".join(_notes(table)), columns, rows)
 
 
-def _notes(table: Published) -> list[tuple[str, Any]]:
-    seen = dict.fromkeys((flag.method, flag.note) for flag in table.flags)
-    return [(method, next(f for f in table.flags if (f.method, f.note) == (method, note))) for method, note in seen]
+def _notes(table: Published) -> Iterator[str]:
+    """Yield the sentences below a table: what its averages are, what there is to know of it, and every doubt once."""
+    yield f"Percent. {OURS}: computed here; Ours: the paper's own method."
+    if table.average:
+        yield f"Averages are {AVERAGES[table.averaging]}."
+    if table.note:
+        yield table.note
+    if table.flags:
+        yield f"{DOUBTFUL}: contradicted by the papers' other numbers."
+    for flag in {(flag.method, flag.note): flag for flag in table.flags}.values():
+        yield f"{flag.method}{_columns(table, flag)}: {flag.note}."
+
+
+def _columns(table: Published, flag: Flag) -> str:
+    """Return which cells of its method a doubt is about, in brackets; nothing where it is about most of them."""
+    found = [other.column or table.average for other in table.flags if (other.method, other.note) == (flag.method, flag.note)]
+    return f" ({', '.join(filter(None, found))})" if len(found) <= len(table.columns) / 2 else ""
 
 
 def _printed(table: Published, method: str, column: str) -> Cell:
@@ -84,77 +112,81 @@ def _printed(table: Published, method: str, column: str) -> Cell:
     return f"{value:.1f}{DOUBTFUL}" if table.flags_of(method, column) else f"{value:.1f}"
 
 
-def _title(id: str) -> str:
-    table = load_all()[id]
-    return f"{table.paper}, table {table.number}"
-
-
-def _averaging(table: Published) -> str:
-    words = {
-        "real_fakes": "of the column of reals and every column of fakes, each with the same weight",
-        "fakes": "of the columns of fakes",
-        "balanced": "of balanced accuracies",
-        "subsets": "of the subsets",
-        "none": "not printed",
-    }
-    return words[table.averaging]
+def _title(table: Published) -> str:
+    return f"{PAPERS[table.paper]}, table {table.number}"
 
 
 def _over_seeds(runs: Runs, place: Place, table: Published) -> Cell:
-    values = [_value(run, place, table) for run in runs]
-    return None if None in values else estimate(values)
+    found = [_number(run, place, table) for run in runs]
+    return None if None in found else estimate([own.mean for own in found])
 
 
-def _value(run: Mapping[str, Any], place: Place, table: Published) -> float | None:
-    """Return one of our numbers as a paper's table asks for it: of a subset, of a degradation, or a mean over its columns."""
-    metric, name = place
-    if table.degradations:
-        return run.get("degradations", {}).get(name, {}).get(metric)
-    if name is not None and name != table.part:
-        return run["subsets"].get(name, {}).get(metric)
-    subsets = [run["subsets"].get(subset, {}) for subset in table.columns.values()] or list(run["subsets"].values())
-    return _mean(subsets, metric)
+# Our numbers, as the papers' tables ask for them
 
 
-def _mean(subsets: Sequence[Mapping[str, float]], metric: str) -> float | None:
-    """Return a mean over subsets, by the names of `metrics`; None unless every subset has it."""
-    reals, fakes = [row.get("r_acc") for row in subsets], [row.get("f_acc") for row in subsets]
-    if metric == "mean_real_fakes":
-        return None if None in (*reals, *fakes) else float(np.mean([np.mean(reals), *fakes]))
-    values = {"mean_fakes": fakes, "r_acc": reals}.get(metric)
-    if metric == "mean_balanced":
-        values = [row.get("balanced_acc") for row in subsets]
-    values = values if values is not None else [row.get(metric) for row in subsets]
-    return float(np.mean(values)) if values and None not in values else None
+def _tables(dataset: str) -> list[Published]:
+    return [table for table in load_all().values() if table.benchmark == dataset]
 
 
-def _ours(dataset: str, runs: Runs, parts: Sequence[str]) -> dict[Place, Interval]:
-    """Return every number of a detector that a table of the papers may ask for, with its interval."""
+def _ours(dataset: str, runs: Runs) -> dict[Place, Interval]:
+    """Return every number of a detector that a table of the papers asks for, with the wider of its intervals at either end."""
     found: dict[Place, Interval] = {}
-    subsets = {name for run in runs for name in run["subsets"]}
-    for name in subsets:
-        for key in ("f_acc", "ap", "balanced_acc"):
-            found |= _entry((key, name), [run["subsets"].get(name, {}) for run in runs], key)
-    for key in ("r_acc", "ap", "mean_real_fakes", "mean_fakes", "mean_balanced"):
-        found |= _entry((key, None), runs, key)
-    for name in runs[0].get("degradations", {}):
-        found |= _entry(("mean_balanced", name), [run["degradations"][name] for run in runs], "mean_balanced")
-    for part in parts:
-        for table in (table for table in load_all().values() if (table.benchmark, table.part) == (dataset, part)):
-            for _, place in table.cells():
-                values = [_value(run, place, table) for run in runs] if place[1] == part else [None]
-                if None not in values:
-                    mean = estimate(values)
-                    found[place] = Interval(mean.mean, max(0.0, mean.low), min(1.0, mean.high))
+    asked = [(published, place) for published in _tables(dataset) for _, place in published.cells()]
+    for published, place in asked:
+        own = [_number(run, place, published) for run in runs]
+        if None not in own:
+            seeds = estimate([each.mean for each in own])
+            low, high = (float(np.mean([getattr(each, end) for each in own])) for end in ("low", "high"))
+            found[place] = Interval(seeds.mean, max(0.0, min(low, seeds.low)), min(1.0, max(high, seeds.high)))
     return found
 
 
-def _entry(place: Place, rows: Sequence[Mapping[str, float]], key: str) -> dict[Place, Interval]:
-    """Return a number with the wider of its two intervals: over images (the mean of the seeds' own), and over seeds."""
-    if not rows or any(key not in row for row in rows):
-        return {}
-    seeds = estimate([row[key] for row in rows])
-    low = np.mean([row.get(f"{key}_low", row[key]) for row in rows])
-    high = np.mean([row.get(f"{key}_high", row[key]) for row in rows])
-    low, high = min(low, seeds.low, seeds.mean), max(high, seeds.high, seeds.mean)
-    return {place: Interval(seeds.mean, max(0.0, float(low)), min(1.0, float(high)))}
+def _number(run: Mapping[str, Any], place: Place, table: Published) -> Interval | None:
+    """Return a number of a run with its 95 % interval over images; None unless every image that it needs was scored.
+
+    ``place`` is a subset, a degradation or a mean over the subsets of the table: those of its columns, or the whole benchmark's,
+    whatever other subsets the run has.
+    """
+    metric, name = place
+    rows = run.get("degradations", {}).get(name, {}).get("subsets", {}) if table.degradations else run["subsets"]
+    if name is not None and name != table.part and not table.degradations:
+        return _combined(rows, [name], {metric: 1.0})
+    subsets = list(table.columns.values()) if table.columns and not table.degradations else _whole(table.benchmark)
+    count = len(subsets)
+    shares = {
+        "mean_real_fakes": {"r_acc": 1 / (count * (count + 1)), "f_acc": 1 / (count + 1)},
+        "mean_fakes": {"f_acc": 1 / count},
+        "mean_balanced": {"r_acc": 0.5 / count, "f_acc": 0.5 / count},
+    }
+    found = _combined(rows, subsets, shares.get(metric, {metric: 1 / count}))
+    everything = set(subsets) == {subset for subset, row in run["subsets"].items() if row["n_fake"]}
+    if found and everything and not table.degradations:
+        # The bootstrap's, which knows that reals that several subsets share err together.
+        found = _ordered(run[metric], run[f"{metric}_low"], run[f"{metric}_high"])
+    return found
+
+
+def _combined(rows: Mapping[str, Any], subsets: Sequence[str], shares: Mapping[str, float]) -> Interval | None:
+    """Return the sum over subsets and keys of share times number, None if one is missing.
+
+    Its interval adds the distances to the ends in quadrature (Zou & Donner 2008), as of numbers of different images: GenImage
+    and AIGIBench, the benchmarks with parts and degradations, have reals of their own in every subset.
+    """
+    terms = [(share, rows.get(name, {}), key) for name in subsets for key, share in shares.items()]
+    if not all(key in row for _, row, key in terms):
+        return None
+    mean = sum(share * row[key] for share, row, key in terms)
+    below = [share * (row[key] - row.get(f"{key}_low", row[key])) for share, row, key in terms]
+    above = [share * (row.get(f"{key}_high", row[key]) - row[key]) for share, row, key in terms]
+    return _ordered(mean, mean - float(np.hypot.reduce(below)), mean + float(np.hypot.reduce(above)))
+
+
+def _ordered(mean: float, low: float, high: float) -> Interval:
+    """Return an interval of fractions: rounded ends do not lie beyond the mean."""
+    return Interval(mean, max(0.0, min(low, mean)), min(1.0, max(high, mean)))
+
+
+def _whole(dataset: str) -> list[str]:
+    """Return all subsets of a benchmark that the papers print."""
+    whole = [table.columns.values() for table in _tables(dataset) if table.part is None and not table.degradations]
+    return list(dict.fromkeys(name for names in whole for name in names))

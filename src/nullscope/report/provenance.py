@@ -7,15 +7,21 @@ records, and git finds the commit by them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nullscope.contracts import ContractError
 from nullscope.records.licences import licences
 from nullscope.report.layout import Cell, Column, Table, detector_column
+from nullscope.report.papers import OURS
 
 OFFICIAL = "official"  # weights that a detector's authors released
+DAGGER = "†"  # behind the name of a detector with such weights
+NAMING = ("detector", "run", "first", "second", "features")  # the columns in which detectors are named
+HEADED = ("comparison", "shortcut", "parameters")  # the tables with detectors' names in their headings
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Provenance:
 
 
 def read_provenance(root: Path, dataset: str, prepare: list[str], runs: Iterable[str]) -> Provenance:
-    """Read and hash the files of a project under ``root``. Raises `OSError` if one is missing."""
+    """Read and hash the files of a project under ``root``. Raises `ContractError` if one is missing."""
     files = {name: _md5(root / name) for name in ("data/index.parquet", "data/captions.parquet")}
     return Provenance(dataset, files, {run: _md5(root / f"scores/{run}.parquet") for run in runs}, prepare)
 
@@ -47,8 +53,8 @@ def origins_table(summary: Mapping[str, Mapping[str, Any]], models: Mapping[str,
         prepared = ", ".join(model.get("prepare", [])) or "as they are"
         rows.append([name, seed, *facts, prepared, str(metrics["protocol"]), found.scores[run]])
     note = (
-        "Scores of one md5 are the same numbers, wherever they were computed. The commit that recorded them: "
-        "git log --reverse --format=%H -S <md5> -- dvc.lock"
+        "Scores of one md5 are the same numbers, wherever they were computed. `git log --reverse --format=%H -S MD5 -- dvc.lock` "
+        "finds the commit that recorded them."
     )
     return Table("origins", "Where the numbers come from", note, columns, rows)
 
@@ -80,6 +86,30 @@ def official(models: Mapping[str, Mapping[str, Any]]) -> set[str]:
     return {name for name, model in models.items() if model.get("weights") == OFFICIAL}
 
 
+def marked(table: Table, names: Collection[str]) -> Table:
+    """Return a table with a mark wherever it names one of the detectors ``names``; its note then says what that means."""
+    if not names:
+        return table
+    any_of = "|".join(map(re.escape, sorted(names)))
+    named = re.compile(rf"(.* (to|of) |.*\()?({any_of})(-\d+|\)| {re.escape(OURS)})?")  # alone, or as tables speak of it
+
+    def mark(words: Cell) -> Cell:
+        return f"{words} {DAGGER}" if isinstance(words, str) and named.fullmatch(words) else words
+
+    columns = table.columns
+    if table.name in HEADED:
+        columns = [replace(column, title=mark(column.title), group=mark(column.group)) for column in columns]
+    naming = [column.key in NAMING for column in columns]
+    rows = [[mark(cell) if told else cell for cell, told in zip(row, naming, strict=True)] for row in table.rows]
+    if (columns, rows) == (table.columns, table.rows):
+        return table
+    note = f"{table.note} {DAGGER}: weights its authors released, not trained here."
+    return replace(table, columns=columns, rows=rows, note=note)
+
+
 def _md5(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    except FileNotFoundError:
+        raise ContractError(f"{path} does not exist; run `dvc repro` to make it") from None

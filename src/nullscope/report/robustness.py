@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from nullscope.contracts import CLEAN
 from nullscope.report.canvas import GREY, INK, Figure, Look, if_seeds, panels, png
@@ -24,14 +25,26 @@ KEYS = {
     "ap": "AP",
     "auroc": "AUROC",
 }
-FAMILIES = {"jpeg": "JPEG quality", "webp": "WebP quality", "blur": "Gaussian blur, sigma (px)", "resize": "Resized by"}
-DRAWN = {"r_acc": ("reals", "o", "-"), "f_acc": ("fakes", "s", "-"), "auroc": ("AUROC", "", ":")}
+FAMILIES = {
+    "jpeg": "JPEG quality",
+    "webp": "WebP quality",
+    "blur": "Gaussian blur, sigma (px)",
+    "resize": "Resized by",
+    "crop": "Cut to (px)",
+}
+DRAWN = {
+    "r_acc": ("reals called real", "o", "-"),
+    "f_acc": ("fakes called fake (in the detector's colour)", "s", "-"),
+    "auroc": ("AUROC", ".", ":"),
+}
 
 Metrics = dict[str, Any]
 
 
 def degradations_of(summary: dict[str, Metrics]) -> list[str]:
-    """Return the degradations that all runs were scored under, in the order of their kind and strength (weakest first)."""
+    """Return the degradations that all runs were scored under, in the order of their kind, and of a kind the weakest first.
+
+    Of sizes the largest comes first, be it larger than the image."""
     found = [set(run.get("degradations", {})) for run in summary.values()]
     return sorted(set.intersection(*found), key=_strength) if found else []
 
@@ -72,36 +85,42 @@ def detail_table(summary: dict[str, Metrics], names: list[str]) -> Table:
 
 
 def robustness_figure(summary: dict[str, Metrics], look: dict[str, Look]) -> Figure | None:
-    """Return one panel per detector with its accuracies under every degradation; none if no degraded image was scored."""
+    """Return one panel per detector with its accuracies under every degradation; none if no degraded image was scored.
+
+    K degradations with none as the first of them, S seeds."""
     names = degradations_of(summary)
     if not names:
         return None
     runs, states = by_detector(summary), [CLEAN, *names]
+    kinds: dict[str, list[int]] = {}  # of degradations: no line leads from one to another
+    for place, name in enumerate(states):
+        kinds.setdefault(name.partition("_")[0], []).append(place)
 
     def draw(axes: Axes, detector: str) -> None:
-        for key, (label, marker, line) in DRAWN.items():
-            values_SK = 100 * np.array([[run[key] for run in _under([own], name)] for name in states for own in runs[detector]])
-            values = values_SK.reshape(len(states), -1)
+        for key, (_, marker, line) in DRAWN.items():
+            percent_KS = 100 * np.array([[run[key] for run in _under(runs[detector], name)] for name in states])
             colour = INK if key == "r_acc" else look[detector].colour if key == "f_acc" else GREY
-            axes.plot(
-                range(len(states)), values.mean(1), color=colour, marker=marker, linestyle=line, markersize=3.5, label=label
-            )
-            if values.shape[1] > 1 and key != "auroc":
-                axes.vlines(range(len(states)), values.min(1), values.max(1), color=colour, linewidth=0.8)
+            for places in kinds.values():
+                axes.plot(places, percent_KS.mean(1)[places], marker, color=colour, linestyle=line, markersize=3.5)
+            if percent_KS.shape[1] > 1 and key != "auroc":
+                axes.vlines(range(len(states)), percent_KS.min(1), percent_KS.max(1), color=colour, linewidth=0.8)
         axes.set(title=detector, ylim=(-3, 103), yticks=range(0, 101, 25))
+        axes.set_xlim(-0.4, len(states) - 0.6)
         axes.set_xticks(range(len(states)), [words(name) for name in states], rotation=55, ha="right", fontsize=7)
-        axes.legend(loc="lower left", fontsize=7, handlelength=2.2)
 
-    canvas = panels(list(runs), draw, height=2.6, x="", y="percent")
+    canvas = panels(list(runs), draw, height=2.5, x="", y="percent")
+    colours = {"r_acc": INK, "f_acc": look[next(iter(look))].colour, "auroc": GREY}
+    keys = [Line2D([], [], color=colours[key], marker=m, linestyle=line, label=label) for key, (label, m, line) in DRAWN.items()]
+    canvas.legend(handles=keys, loc="outside upper left", ncols=len(keys))
     caption = (
-        "Black: reals called real. Colour: fakes called fake. Grey, dotted: AUROC. Means over the test subsets; the threshold is "
-        "that of clean images." + if_seeds(runs, " Lines: from the lowest to the highest seed.")
+        "Means over the test subsets; the threshold is that of clean images. What differs in strength alone is joined."
+        + if_seeds(runs, " Upright lines: from the lowest to the highest seed.")
     )
     return Figure("robustness", "Robustness", caption, alt(summary, names), png(canvas))
 
 
 def alt(summary: dict[str, Metrics], names: list[str]) -> str:
-    """Return what the figure shows, in words: for every detector the degradation that costs most, and what reals and fakes do."""
+    """Return what the figure shows, in words: every detector's worst degradation, and what reals and fakes do under it."""
     each = []
     for detector, runs in by_detector(summary).items():
         means = {
@@ -110,11 +129,11 @@ def alt(summary: dict[str, Metrics], names: list[str]) -> str:
         worst = min(names, key=lambda name: means[name]["mean_balanced"])
         before, after = means[CLEAN], means[worst]
         each.append(
-            f"{detector} loses most under {words(worst)}: balanced accuracy {100 * before['mean_balanced']:.1f} to "
+            f"{detector} is worst under {words(worst)}: balanced accuracy {100 * before['mean_balanced']:.1f} to "
             f"{100 * after['mean_balanced']:.1f} %, reals {100 * before['r_acc']:.1f} to {100 * after['r_acc']:.1f} %, fakes "
             f"{100 * before['f_acc']:.1f} to {100 * after['f_acc']:.1f} %"
         )
-    return f"Lines of accuracy under degradations, one panel per detector. {'; '.join(each)}."
+    return f"Accuracy under degradations, one panel per detector. {'; '.join(each)}."
 
 
 def words(name: str) -> str:
@@ -126,6 +145,7 @@ def words(name: str) -> str:
         "webp": f"WebP {amount}",
         "blur": f"blur {amount}",
         "resize": f"size x {amount}",
+        "crop": f"cut to {amount} px",
     }
     return said.get(kind, name.replace("_", " "))
 

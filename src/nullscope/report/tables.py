@@ -1,33 +1,25 @@
-"""The report's tables: from metrics, histories, models and the index to rows (`layout` writes them)."""
+"""The report's tables, in their order, and those of metrics, histories and models (`layout` writes them)."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
 
-from nullscope.contracts import FAKE
-from nullscope.metrics import IndexGroup
 from nullscope.report.audit import audit_tables
 from nullscope.report.comparison import comparison_table, flat
 from nullscope.report.curves import Curves
+from nullscope.report.dataset_tables import index_table, refused_table, unexpected_table
 from nullscope.report.inputs import History, Inputs, Metrics
-from nullscope.report.insight import Insight
-from nullscope.report.layout import MARK, Cell, Column, Spread, Table, detector_column, print_table
+from nullscope.report.insight_tables import insight_tables
+from nullscope.report.layout import Cell, Column, Spread, Table, detector_column, print_table, yes_no
 from nullscope.report.pairs import pairs_table
 from nullscope.report.papers import paper_tables, scorecard_table
-from nullscope.report.provenance import data_table, licence_table, official, origins_table
+from nullscope.report.provenance import data_table, licence_table, marked, official, origins_table
 from nullscope.report.robustness import robustness_tables
-from nullscope.report.seeds import ENOUGH, by_detector, difference, over_seeds, spread
-from nullscope.report.semantics import SETS, Semantics
-from nullscope.report.separation import CaptionsAlone
-from nullscope.report.shortcut import Shortcut
+from nullscope.report.seeds import by_detector, over_seeds, spread
 
-DAGGER = "†"
 SEEN, UNSEEN = "seen", "unseen"  # was the generator in the training set?
 END_SHARE = 20  # the first and the last 1/20 of the steps stand for the start and the end of a training
 
@@ -61,14 +53,6 @@ def build_tables(inputs: Inputs) -> list[Table]:
         licence_table(dataset, pages),
     ]
     return [marked(table, official(inputs.models)) for table in tables]
-
-
-def marked(table: Table, names: set[str]) -> Table:
-    """Return a table in which the detectors ``names`` carry a mark, and its note says that their weights are official ones."""
-    if not names or not any(row[0] in names for row in table.rows):
-        return table
-    rows = [[f"{row[0]} {DAGGER}" if row[0] in names else row[0], *row[1:]] for row in table.rows]
-    return replace(table, rows=rows, note=f"{table.note} {DAGGER}: weights that its authors released, not trained here.")
 
 
 def summary_table(summary: dict[str, Metrics]) -> Table:
@@ -134,7 +118,7 @@ def runs_table(summary: dict[str, Metrics]) -> Table:
     columns += [Column(key, title) for key, title in rates.items()]
     columns += [Column("n_real", "Reals", "count"), Column("n_fake", "Fakes", "count")]
     rows: list[list[Cell]] = [
-        [run, name, _yes_no(row.get("seen")), *(_interval(row, key) for key in rates), row["n_real"], row["n_fake"]]
+        [run, name, yes_no(row.get("seen")), *(_interval(row, key) for key in rates), row["n_real"], row["n_fake"]]
         for run, metrics in summary.items()
         for name, row in sorted(metrics["subsets"].items())
     ]
@@ -161,44 +145,6 @@ def losses_table(histories: dict[str, list[History]]) -> Table:
     return Table("losses", "Losses", note, columns, rows)
 
 
-def index_table(counts: dict[IndexGroup, int]) -> Table:
-    """Return how many images the data set has of what."""
-    columns = [Column(key, key.capitalize(), "text") for key in ("split", "subset", "generator", "kind", "seen")]
-    trained = {generator for split, _, generator, label in counts if split == "train" and label == FAKE}
-    rows: list[list[Cell]] = []
-    for (split, subset, generator, label), count in sorted(counts.items(), key=lambda item: (item[0][0] != "train", item[0])):
-        mark = _yes_no(generator in trained if label == FAKE else None)
-        rows.append([split, subset, generator, "fake" if label == FAKE else "real", mark, count])
-    note = "Images of the index. Seen: fakes of that generator are in the training split."
-    return Table("index", "Images", note, [*columns, Column("images", "Images", "count")], rows)
-
-
-def unexpected_table(unexpected: dict[str, dict[str, dict[str, int]]]) -> Table:
-    """Return the subsets that the data set lacks, or has other counts of than published."""
-    columns = [Column("split", "Split", "text"), Column("subset", "Subset", "text")]
-    columns += [Column(kind, kind.capitalize(), "count", group="Here") for kind in ("real", "fake")]
-    columns += [Column(f"{kind}_published", kind.capitalize(), "count", group="Published") for kind in ("real", "fake")]
-    keys = [column.key for column in columns[2:]]
-    rows: list[list[Cell]] = [
-        [split, subset, *(counts.get(key) for key in keys)]
-        for split, subsets in unexpected.items()
-        for subset, counts in subsets.items()
-    ]
-    note = "Subsets that are missing here, or hold other numbers of images than published; n/a: published without a count."
-    return Table("unexpected", "Not as published", note, columns, rows)
-
-
-def refused_table(refused: Iterable[dict[str, str]]) -> Table:
-    """Return how many files the index refused for which reason, with one of them as an example."""
-    files: dict[str, list[str]] = {}
-    for line in refused:
-        # As `stages/index.py` prints them: the sizes in a reason would make every file a reason of its own.
-        files.setdefault(re.sub(r"\d+", "N", line["reason"]), []).append(line["source"])
-    rows: list[list[Cell]] = [[reason, len(files[reason]), min(files[reason])] for reason in sorted(files)]
-    columns = [Column("reason", "Reason", "text"), Column("files", "Files", "count"), Column("example", "For example", "text")]
-    return Table("refused", "Refused files", "Every one is listed in data/rejects.csv.", columns, rows)
-
-
 def parameters_table(models: dict[str, dict[str, Any]]) -> Table:
     """Return the parameters every detector was trained with, as its model directory records them: a column per detector."""
     found = {name: flat(model["params"] | {"patches": model["patches"]}) for name, model in models.items()}
@@ -207,71 +153,6 @@ def parameters_table(models: dict[str, dict[str, Any]]) -> Table:
     columns = [Column("parameter", "Parameter", "text"), *(Column(name, name, "text") for name in models)]
     note = "What each detector was trained with; empty: it has no such parameter; -: not set."
     return Table("parameters", "Parameters", note, columns, rows)
-
-
-def insight_tables(insight: Insight) -> list[Table]:
-    """Return the tables of what the detectors look at, those that there is something to say in."""
-    tables = []
-    if insight.shortcut:
-        tables.append(shortcut_table(insight.shortcut))
-    if insight.semantics:
-        tables.append(semantics_table(insight.semantics))
-    if insight.captions:
-        tables.append(captions_table(insight.captions))
-    return tables
-
-
-def shortcut_table(shortcut: Shortcut) -> Table:
-    """Return one row per detector: how far the object's colour moves its score."""
-    chance, runs = (0.5 - shortcut.chance, 0.5 + shortcut.chance), by_detector(shortcut.runs)
-    first = next(iter(runs))
-    columns = [Column("colour_auroc", "Colour AUROC", against=chance)]
-    if len(runs) > 1:
-        columns.append(Column("colour_auroc_difference", f"less that of {first}", "points", against=(0, 0)))
-    for name, title in (("auroc", "AUROC"), ("balanced", "Balanced accuracy")):
-        columns += [Column(f"{name}_agree", "colour agrees", group=title), Column(f"{name}_conflict", "conflicts", group=title)]
-        columns.append(Column(f"{name}_drop", "difference", "points", group=title))
-    rows: list[list[Cell]] = []
-    for name, own in runs.items():
-        row = [spread(own, column.key) for column in columns]
-        if len(runs) > 1:
-            row[1] = "" if name == first else difference(own, runs[first], "colour_auroc")
-        rows.append([name, *row])
-    note = (
-        f"Percent, over {shortcut.pictures:,} test pictures whose caption names one colour; {shortcut.left_out:,} others are "
-        f"left out. A score that knows no colour has a colour AUROC of 50 ± {100 * shortcut.chance:.1f} % on them."
-    )
-    if len(runs[first]) >= ENOUGH:
-        note += f" {MARK}: the interval over seeds lies wholly outside of that; of a difference, outside of zero."
-    return Table("shortcut", "The shortcut", note, [detector_column(), *columns], rows)
-
-
-def semantics_table(semantics: Semantics) -> Table:
-    """Return how well real and fake separate in both sets, in the captions and before and after the projection."""
-    names = {
-        "captions": "Captions alone",
-        "before": f"Picture, frozen ({semantics.detector})",
-        "after": f"Picture, without {semantics.removed} directions ({semantics.basis})",
-    }
-    columns = [Column("features", "Features of the", "text"), *(Column(word, f"{word.capitalize()} set") for word in SETS)]
-    rows: list[list[Cell]] = [[title, *(semantics.auroc[kind, word] for word in SETS)] for kind, title in names.items()]
-    note = (
-        f"Cross-validated AUROC of a linear classifier, percent; {semantics.count} reals and as many fakes in each set; "
-        "±: half the 95 % interval for so many images (Hanley and McNeil)."
-    )
-    return Table("semantics", "Separable by meaning?", note, columns, rows)
-
-
-def captions_table(captions: CaptionsAlone) -> Table:
-    """Return what a classifier of captions finds."""
-    columns = [Column("classifier", "Trained on", "text"), Column("accuracy", "Accuracy")]
-    columns += [Column("balanced_acc", "Balanced accuracy"), Column("auroc", "AUROC")]
-    columns += [Column("n_train", "Training captions", "count"), Column("n_test", "Test captions", "count")]
-    columns.append(Column("n_fake", "of them of fakes", "count"))
-    numbers = [captions.accuracy, captions.balanced_accuracy, captions.auroc]
-    row: list[Cell] = ["captions alone", *numbers, captions.n_train, captions.n_test, captions.n_fake]
-    note = "Percent; logistic regression on the frozen text features of BLIP's captions, with no picture."
-    return Table("captions_alone", "Captions alone", note, columns, [row])
 
 
 def print_summary(summary: dict[str, Metrics], console: Console) -> None:
@@ -303,7 +184,3 @@ def _interval(row: dict[str, float], key: str) -> Cell:
         return None
     low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
     return row[key] if low is None or high is None else Spread(row[key], low, high, 1, "interval")
-
-
-def _yes_no(fact: bool | None) -> str:
-    return "" if fact is None else ("yes" if fact else "no")

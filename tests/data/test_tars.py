@@ -15,6 +15,7 @@ import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import PATCHES, write_noise_shards
@@ -26,6 +27,7 @@ from nullscope.data.mirroring import mirror, total_bytes
 from nullscope.data.shards import list_shards, read_shard
 from nullscope.data.tars import RECORD, StoreError
 from nullscope.data.views import PatchMosaic
+from nullscope.report.examples import read_examples
 
 VIEW = PatchMosaic(PATCHES.cells, 0.5)
 ROOT = Path(__file__).parents[2]
@@ -167,6 +169,14 @@ def test_batches_are_those_from_the_disk_whatever_the_number_of_workers(mirrored
     for one, other in zip(elsewhere, here, strict=True):
         assert all(torch.equal(one.inputs[name], other.inputs[name]) for name in other.inputs)
     assert len(whole) == 5
+
+
+def test_the_reports_examples_are_found_there_too(mirrored, shards, monkeypatch):
+    _, records = mirrored
+    elsewhere = read_examples(records)
+    monkeypatch.delenv("NULLSCOPE_SHARDS")
+    for one, other in zip(elsewhere, read_examples(shards), strict=True):
+        assert one.image_id == other.image_id and np.array_equal(one.original_HWC, other.original_HWC)
 
 
 def test_again_it_sends_nothing_and_a_change_sends_one_tar(place, shards, tmp_path):

@@ -141,7 +141,7 @@ class _Hashed(io.RawIOBase):
         if found != expected.sha256:
             raise ContractError(
                 f"{self.url}: expected the SHA-256 {expected.sha256[:16]}... of {MANIFEST}, found {found[:16]}... "
-                f"in {self.count} bytes: changed, cut off or of another version; delete it there and run `nullscope mirror-shards`"
+                f"in {self.count} bytes: changed, cut off or of another version; delete it there, run `nullscope mirror-shards`"
             )
 
 

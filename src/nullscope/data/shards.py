@@ -62,7 +62,7 @@ class Shard:
 
 
 def write_shard(
-    items: list[Item], path: Path, view: str, patches: PatchParams, max_pixels: int, prepare: Sequence[str] = ()
+    items: Sequence[Item], path: Path, view: str, patches: PatchParams, max_pixels: int, prepare: Sequence[str] = ()
 ) -> None:
     """Write one tar atomically. Raises `ContractError` if a file is no longer what the index says."""
     with (

@@ -1,6 +1,6 @@
 """Peak memory of every stage that handles a table as long as the data set, at several lengths; each in a process of its own.
 
-usage: python bench/memory.py [--rows 100000 300000] [--only plan text]
+usage: python bench/memory.py [--rows 100000 300000] [--only plan text] [--name memory]
 
 The tables are fabricated: ids as long as real ones, ten subsets, sources and captions of about 45 characters, features of 768
 numbers (ViT-L/14), and for `archive` a zip of PNGs of 32 x 32 pixels. Peak is the kernel's high-water mark; ``own`` leaves out
@@ -141,7 +141,7 @@ def list_archive(folder: Path, rows: int) -> object:
 
 
 def index_archive(folder: Path, rows: int) -> object:
-    """The whole of the stage `index` on a zip, one worker."""
+    """The whole of the stage `index` on a zip, one worker; minutes, so it runs where it is asked for."""
     from nullscope.data.index import build_index
 
     out = {"index_path": folder / "zip.parquet", "rejects_path": folder / "zip.csv"}
@@ -269,7 +269,8 @@ def row(name: str, by_rows: dict[int, dict[str, float]]) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 300_000])
-    parser.add_argument("--only", nargs="+", choices=JOBS, default=list(JOBS))
+    parser.add_argument("--only", nargs="+", choices=JOBS, default=[name for name in JOBS if name != "index_archive"])
+    parser.add_argument("--name", default="memory", help="of the file in bench/results")
     parser.add_argument("--fabricate", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -280,7 +281,7 @@ def main() -> None:
         name, folder, rows = options.measure
         print(json.dumps(measured(name, Path(folder), int(rows))))
     else:
-        publish("memory", run(options.only, options.rows), rows_measured=options.rows)
+        publish(options.name, run(options.only, options.rows), rows_measured=options.rows)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def embed_split(split: str, out: Path, encode: Callable[[list[str]], Tensor]) -> None:
-    chunks = captions_of(split, CAPTIONS, INDEX).to_batches(max_chunksize=CHUNK)
+    chunks = captions_of(split, CAPTIONS, INDEX, CHUNK)
     schema = text_schema(clip_facts(CLIP).width)
 
     def compute(pending: Sequence[pa.RecordBatch]) -> Iterator[pa.Table]:

@@ -1,4 +1,4 @@
-"""The command ``nullscope``: get data sets, judge images with a trained detector, look at the results, export a tower."""
+"""The command ``nullscope``: get data sets, judge images, look at the results, mirror shards, export a tower."""
 
 from __future__ import annotations
 
@@ -139,6 +139,38 @@ def fetch(
         _fail(str(error))
     except KeyboardInterrupt:
         _fail("interrupted: the files that were complete are verified and stay; run the same command again, it continues there")
+
+
+@main.command("mirror-shards")
+@click.argument("place", metavar="URL")
+@click.option("--shards", default="data/shards", type=PATH, show_default=True, help="Folder of the stage `shard`.")
+def mirror_shards(place: str, shards: Path) -> None:
+    """Bring the shards to URL, such as s3://bucket/prefix, where NULLSCOPE_SHARDS=URL reads them.
+
+    URL is anything that fsspec opens; s3:// needs `pip install 'nullscope[s3]'`. Run again, it goes on where it stopped and sends
+    only what is missing or has changed; nothing is deleted. Credentials and endpoint come from AWS_PROFILE, AWS_ACCESS_KEY_ID,
+    ..., FSSPEC_S3_ENDPOINT_URL.
+
+    \b
+    Example:
+      nullscope mirror-shards s3://bucket/prefix
+      NULLSCOPE_SHARDS=s3://bucket/prefix python stages/train.py ns_net 0
+    """
+    from tqdm import tqdm
+
+    from nullscope.data.mirroring import mirror, total_bytes
+
+    sent = kept = size = 0
+    try:
+        with tqdm(total=total_bytes(shards), unit="B", unit_scale=True, desc="mirror") as bar:
+            for tar in mirror(shards, place):
+                bar.update(tar.bytes)
+                sent, kept, size = sent + tar.sent, kept + (not tar.sent), size + tar.bytes * tar.sent
+    except (ValueError, OSError) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("interrupted: run the same command again, it goes on there")
+    click.echo(f"{place}: {sent} tars sent ({size / 1e6:.1f} MB), {kept} were there; read them with NULLSCOPE_SHARDS={place}")
 
 
 @main.command()

@@ -10,21 +10,39 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from nullscope.contracts import CAPTIONS, INDEX, ContractError, text_schema
-from nullscope.data.tables import read_table, vector_table
+from nullscope.contracts import CAPTIONS, ContractError, text_schema
+from nullscope.data.distinct import distinct_rows
+from nullscope.data.parts import SCRATCH
+from nullscope.data.spill import Spill
+from nullscope.data.tables import read_batches, vector_table
 
 BATCH_SIZE = 256  # captions of one forward pass
 
 
-def captions_of(split: str, captions: Path, index: Path) -> pa.Table:
-    """Return the captions of a split's distinct images, sorted by id. Raises `ContractError` if an image has none."""
-    rows = read_table(index, INDEX, columns=["image_id", "split"])
-    images = pc.unique(rows.filter(pc.equal(rows["split"], split))["image_id"]).sort()
-    table = read_table(captions, CAPTIONS)
-    place = pc.index_in(images, table["image_id"])
-    if place.null_count:
-        raise ContractError(f"{captions}: {place.null_count} images of the {split} split have no caption; rerun `caption`")
-    return table.take(place).combine_chunks()
+def captions_of(split: str, captions: Path, index: Path, rows: int) -> Spill:
+    """Return the captions of a split's distinct images, sorted by id, in batches of ``rows``; they lie on the disk.
+
+    Raises `ContractError` if an image has none.
+    """
+    return Spill(_joined(split, captions, index), CAPTIONS, rows, SCRATCH)
+
+
+def _joined(split: str, captions: Path, index: Path) -> Iterator[pa.RecordBatch]:
+    """Yield the captions whose ids the split has: two streams in the order of the ids, side by side."""
+    stream = (batch["image_id"] for batch in distinct_rows(index, split, ["image_id"]))
+    ids, missing = pa.array([], pa.string()), 0
+    for batch in read_batches(captions, CAPTIONS):
+        last = batch["image_id"][-1]
+        while (not len(ids) or pc.less_equal(ids[-1], last).as_py()) and (more := next(stream, None)) is not None:
+            ids = pa.concat_arrays([ids, more])
+        here = pc.sum(pc.less_equal(ids, last), min_count=0).as_py()
+        found = batch.filter(pc.is_in(batch["image_id"], value_set=ids[:here]))
+        missing += here - found.num_rows
+        ids = ids[here:]
+        yield found
+    missing += len(ids) + sum(map(len, stream))
+    if missing:
+        raise ContractError(f"{captions}: {missing} images of the {split} split have no caption; rerun `caption`")
 
 
 def embed(chunks: Sequence[pa.RecordBatch], encode: Callable[[list[str]], Tensor]) -> Iterator[pa.Table]:

@@ -1,17 +1,20 @@
 """The index: one row per readable image, one line per refused file.
 
-Every file is decoded once, wholly, in worker processes; the result does not depend on their number. The rows are held as Arrow
-columns (about 250 bytes each) and sorted at the end by split, subset, label, image id and source.
+Every file is decoded once, wholly, in worker processes; the result does not depend on their number. The rows are put in order on
+the disk (`sorting`), by image, so that repeated ones meet, then by split, subset, label, image id and source: memory does not
+grow with them.
 """
 
 from __future__ import annotations
 
 import csv
 import multiprocessing
-from collections import deque
+import shutil
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,13 +27,15 @@ from nullscope.data.archives import read_source, source_size
 from nullscope.data.dataset import LABEL_WORDS, DatasetError, DatasetParams
 from nullscope.data.folders import Found, Refused, refusal
 from nullscope.data.images import Facts, ImageError, facts, image_id
+from nullscope.data.sorting import Sorter, whole_groups
 from nullscope.data.survey import IGNORED, Survey, check_classes, survey, wanted
-from nullscope.data.tables import write_table
+from nullscope.data.tables import write_batches
 from nullscope.files import replacing
 
 CHUNK = 32  # files per task of a worker
 BATCH = 8192  # rows per Arrow batch
-SORT_KEYS = [(name, "ascending") for name in ("split", "subset", "label", "image_id", "source")]
+SORT_KEYS = ("split", "subset", "label", "image_id", "source")
+REFUSED = pa.schema([pa.field("source", pa.string(), nullable=False), pa.field("reason", pa.string(), nullable=False)])
 LARGEST_FILE = 64 * 2**20  # bytes; or 8 per pixel of the limit, which is RGBA of 16 bits without compression
 
 T = TypeVar("T")
@@ -55,15 +60,32 @@ def build_index(
     """
     folders = survey(params)
     verdicts = _counted(_verdicts(params, workers), folders.total, progress)
-    rows, refusals = _collect(params, verdicts, min_side_px)
-    rows, contradictions = _without_contradictions(rows)
-    refusals += contradictions
-    _write_rejects(rejects_path, refusals)
-    labels = {split: set(rows.filter(pc.field("split") == split)["label"].unique().to_pylist()) for split in SPLITS}
-    check_classes(params, labels, f" once {len(refusals)} files are refused (see {rejects_path})")
-    rows = rows.sort_by(SORT_KEYS).replace_schema_metadata({"dataset": params.name})
-    write_table(index_path, rows, INDEX)
-    return _counts(params, rows, refusals, folders)
+    counts = _Counts()
+    with _scratch(index_path) as scratch:
+        by_image, refusals = Sorter(INDEX, ["image_id"], scratch / "images"), Sorter(REFUSED, REFUSED.names, scratch / "refused")
+        _collect(params, verdicts, min_side_px, by_image, refusals)
+        in_order = Sorter(INDEX, SORT_KEYS, scratch / "rows")
+        for images in whole_groups(by_image.sorted(), "image_id"):
+            rows, contradictions = _without_contradictions(images)
+            refusals.add_rows(contradictions)
+            counts.add(rows)
+            for batch in rows.to_batches():
+                in_order.add(batch)
+        _write_rejects(rejects_path, refusals.sorted())
+        check_classes(params, counts.labels, f" once {refusals.rows} files are refused (see {rejects_path})")
+        write_batches(index_path, in_order.sorted(), INDEX.with_metadata({"dataset": params.name}))
+    return {"refused": refusals.rows, **counts.as_dict(params, folders)}
+
+
+@contextmanager
+def _scratch(path: Path) -> Iterator[Path]:
+    """Yield the name of a folder beside ``path``, without what a killed process left there; remove it at the end."""
+    folder = path.with_name(f".{path.name}.sorting")
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _verdicts(params: DatasetParams, workers: int) -> Iterator[tuple[Found | Refused, Verdict]]:
@@ -125,23 +147,27 @@ def _counted(verdicts: Iterable[T], total: int, progress: Progress) -> Iterator[
 
 
 def _collect(
-    params: DatasetParams, verdicts: Iterable[tuple[Found | Refused, Verdict]], min_side_px: int
-) -> tuple[pa.Table, list[Refused]]:
-    """Return the rows of the accepted files, unsorted, and the refusals."""
+    params: DatasetParams,
+    verdicts: Iterable[tuple[Found | Refused, Verdict]],
+    min_side_px: int,
+    accepted: Sorter,
+    refused: Sorter,
+) -> None:
+    """Sort all verdicts into the rows of the accepted files and the refusals."""
     rows: list[dict[str, Any]] = []
-    batches: list[pa.RecordBatch] = []
-    refusals: list[Refused] = []
+    refusals: list[dict[str, Any]] = []
     for item, verdict in verdicts:
         reason = verdict if isinstance(verdict, str) else _too_small(verdict[1], min_side_px)
         if reason:
-            refusals.append(Refused(item.source, reason))
+            refusals.append({"source": item.source, "reason": reason})
         else:
             rows.append(_row(params, item, *verdict))
-        if len(rows) == BATCH:
-            batches.append(pa.RecordBatch.from_pylist(rows, INDEX))
-            rows = []
-    batches.append(pa.RecordBatch.from_pylist(rows, INDEX))
-    return pa.Table.from_batches(batches, INDEX), refusals
+        if len(rows) + len(refusals) == BATCH:
+            accepted.add_rows(rows)
+            refused.add_rows(refusals)
+            rows, refusals = [], []
+    accepted.add_rows(rows)
+    refused.add_rows(refusals)
 
 
 def _too_small(image: Facts, min_side_px: int) -> str | None:
@@ -160,40 +186,54 @@ def _row(params: DatasetParams, found: Found, identity: str, image: Facts) -> di
             "source": found.source, **vars(image)}  # fmt: skip
 
 
-def _without_contradictions(rows: pa.Table) -> tuple[pa.Table, list[Refused]]:
+def _without_contradictions(rows: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:
     """Take out the images whose very bytes are listed as real and as fake: one label is wrong, and none can know which."""
     spread = rows.group_by("image_id").aggregate([("label", "min"), ("label", "max")])
     both = spread.filter(pc.not_equal(spread["label_min"], spread["label_max"]))["image_id"]
     contradicted = pc.is_in(rows["image_id"], value_set=both)
     reason = {label: f"contradictory label: the same bytes are also listed as {LABEL_WORDS[1 - label]}" for label in (REAL, FAKE)}
     refused = rows.filter(contradicted).select(["source", "label"]).to_pylist()
-    return rows.filter(pc.invert(contradicted)), [Refused(row["source"], reason[row["label"]]) for row in refused]
+    return rows.filter(pc.invert(contradicted)), [{"source": row["source"], "reason": reason[row["label"]]} for row in refused]
 
 
-def _write_rejects(path: Path, refusals: list[Refused]) -> None:
+def _write_rejects(path: Path, refusals: Iterable[pa.RecordBatch]) -> None:
     with replacing(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("source", "reason"))
-        writer.writerows(sorted((refusal.source, refusal.reason) for refusal in refusals))
+        writer.writerow(REFUSED.names)
+        for batch in refusals:
+            writer.writerows(zip(*batch.to_pydict().values(), strict=True))
 
 
-def _counts(params: DatasetParams, rows: pa.Table, refusals: list[Refused], folders: Survey) -> dict[str, Any]:
-    """Return the numbers of ``metrics/index.json``; ignored files are counted per folder, images per split and subset."""
-    found = {split: _per_subset(rows.filter(pc.field("split") == split)) for split in SPLITS}
-    spread = rows.group_by("image_id").aggregate([("split", "count_distinct")])
-    return {
-        "images": rows.num_rows,
-        "refused": len(refusals),
-        "duplicates": rows.num_rows - spread.num_rows,  # rows beyond the first of the same image
-        "leakage": spread.filter(pc.field("split_count_distinct") > 1).num_rows,  # images in both train and test
-        "ignored": {why: folders.ignored_because(why) for why in IGNORED},
-        "unexpected": params.unexpected(found),  # subsets that are missing, or have other counts than published
-        **found,
-    }
+class _Counts:
+    """The numbers of ``metrics/index.json``, of rows that come with all rows of an image at once."""
 
+    def __init__(self) -> None:
+        self.groups: Counter[tuple[str, str, int]] = Counter()  # split, subset, label
+        self.distinct = self.leakage = 0
 
-def _per_subset(rows: pa.Table) -> dict[str, dict[str, int]]:
-    counts: dict[str, dict[str, int]] = {}
-    for group in rows.group_by(["subset", "label"]).aggregate([([], "count_all")]).to_pylist():
-        counts.setdefault(group["subset"], {"real": 0, "fake": 0})[LABEL_WORDS[group["label"]]] = group["count_all"]
-    return counts
+    def add(self, rows: pa.Table) -> None:
+        """Count the rows of some images."""
+        spread = rows.group_by("image_id").aggregate([("split", "count_distinct")])
+        self.distinct += spread.num_rows
+        self.leakage += spread.filter(pc.field("split_count_distinct") > 1).num_rows
+        for group in rows.group_by(["split", "subset", "label"]).aggregate([([], "count_all")]).to_pylist():
+            self.groups[group["split"], group["subset"], group["label"]] += group["count_all"]
+
+    @property
+    def labels(self) -> dict[str, set[int]]:
+        """The labels of every split."""
+        return {split: {label for of, _, label in self.groups if of == split} for split in SPLITS}
+
+    def as_dict(self, params: DatasetParams, folders: Survey) -> dict[str, Any]:
+        """Return the counts; ignored files are counted per folder, images per split and subset."""
+        found: dict[str, dict[str, dict[str, int]]] = {split: {} for split in SPLITS}
+        for (split, subset, label), images in self.groups.items():
+            found[split].setdefault(subset, {"real": 0, "fake": 0})[LABEL_WORDS[label]] = images
+        return {
+            "images": self.groups.total(),
+            "duplicates": self.groups.total() - self.distinct,  # rows beyond the first of the same image
+            "leakage": self.leakage,  # images in both train and test
+            "ignored": {why: folders.ignored_because(why) for why in IGNORED},
+            "unexpected": params.unexpected(found),  # subsets that are missing, or have other counts than published
+            **found,
+        }

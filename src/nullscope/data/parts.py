@@ -41,10 +41,23 @@ def in_parts(
     """
     paths = [folder / f"{number:06d}.parquet" for number in range(len(work))]
     pending = [number for number in ranks.mine(range(len(work))) if not paths[number].exists()]
-    for number, table in zip(pending, compute([work[number] for number in pending]), strict=True):
+    for number, table in zip(pending, compute(_Chosen(work, pending)), strict=True):
         write_table(paths[number], table, schema)
     ranks.barrier()
     return _read(paths, schema, folder) if ranks.rank() == 0 else None
+
+
+class _Chosen(Sequence[T]):
+    """Some items of a sequence, each taken out of it when it is asked for: work may be longer than memory."""
+
+    def __init__(self, work: Sequence[T], numbers: Sequence[int]) -> None:
+        self._work, self._numbers = work, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, place: int) -> T:
+        return self._work[self._numbers[place]]
 
 
 def _read(paths: list[Path], schema: pa.Schema, folder: Path) -> Iterator[pa.Table]:

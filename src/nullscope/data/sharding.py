@@ -21,7 +21,7 @@ class Tar:
     view: str
     split: str
     number: int
-    items: list[Item]
+    items: Sequence[Item]
 
     @property
     def name(self) -> str:
@@ -50,7 +50,8 @@ def write_tars(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(workers, context, _one_thread) as pool:
-        yield from pool.map(_Write(out, patches, max_pixels, tuple(prepare)), pending)
+        for tar, _ in zip(pending, pool.map(_Write(out, patches, max_pixels, tuple(prepare)), pending), strict=True):
+            yield tar
 
 
 def write_manifests(tars: Sequence[Tar], out: Path) -> None:
@@ -68,10 +69,9 @@ class _Write:
     max_pixels: int
     prepare: tuple[str, ...]
 
-    def __call__(self, tar: Tar) -> Tar:
+    def __call__(self, tar: Tar) -> None:
         path = self.out / tar.view / tar.split / tar.name
         write_shard(tar.items, path, tar.view, self.patches, self.max_pixels, self.prepare)
-        return tar
 
 
 def _one_thread() -> None:

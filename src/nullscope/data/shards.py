@@ -29,10 +29,10 @@ from nullscope.contracts import ContractError
 from nullscope.data.archives import read_source
 from nullscope.data.degradations import Name, encode_prepared
 from nullscope.data.images import decode, image_id
+from nullscope.data.tars import MANIFEST, entries, opened, require
 from nullscope.files import replacing, sha256, write_json
 from nullscope.ops.patches import PatchParams, select
 
-MANIFEST = "shards.json"
 SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "AVIF": "avif", "PPM": "ppm"}
 
 
@@ -62,7 +62,7 @@ class Shard:
 
 
 def write_shard(
-    items: list[Item], path: Path, view: str, patches: PatchParams, max_pixels: int, prepare: Sequence[str] = ()
+    items: Sequence[Item], path: Path, view: str, patches: PatchParams, max_pixels: int, prepare: Sequence[str] = ()
 ) -> None:
     """Write one tar atomically. Raises `ContractError` if a file is no longer what the index says."""
     with (
@@ -89,21 +89,17 @@ def write_manifest(directory: Path, counts: dict[str, int]) -> None:
 
 
 def list_shards(directory: Path) -> list[Shard]:
-    """Return the shards of a folder. Raises `ContractError` if there are none, or one is missing."""
-    try:
-        listed = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))["shards"]
-    except (OSError, ValueError, KeyError):
-        raise ContractError(f"{directory}: no readable {MANIFEST}; run `dvc repro shard`, or `dvc pull`") from None
-    shards = [Shard(directory / entry["name"], entry["samples"]) for entry in listed]
-    missing = [shard.path.name for shard in shards if not shard.path.is_file()]
-    if missing or not shards:
-        raise ContractError(f"{directory}: expected {len(shards)} tars, missing {missing or 'all'}; run `dvc repro shard`")
-    return shards
+    """Return the shards of a folder. Raises `ContractError` if there are none, or one is missing where they lie (`tars`)."""
+    require(directory)
+    return [Shard(directory / entry.name, entry.samples) for entry in entries(directory).values()]
 
 
 def read_shard(path: Path) -> Iterator[tuple[str, int, bytes]]:
-    """Yield (image_id, label, bytes of the image) of every sample of a tar, in order. Raises `ContractError` on a bad sample."""
-    with open(path, "rb") as file:  # webdataset's own opener leaves the closing to the garbage collector
+    """Yield (image_id, label, bytes of the image) of every sample of a tar, in order.
+
+    Raises `ContractError` on a bad sample and, after the last one, on a tar from elsewhere that is not the listed one (`tars`).
+    """
+    with opened(path) as file:  # webdataset's own opener leaves the closing to the garbage collector
         for sample in group_by_keys(tar_file_expander([{"url": str(path), "stream": file}])):
             contents = [name for name in sample if not name.startswith("__") and name != "json"]
             if len(contents) != 1 or "json" not in sample:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nullscope.contracts import FAKE, REAL, ContractError
+from nullscope.data.tars import elsewhere, entries, opened
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,12 @@ def _samples(directory: Path) -> Iterator[tuple[str, int, bytes]]:
 
     `nullscope.data.shards` reads them through webdataset, which imports torch; two samples are not worth those seconds.
     """
-    tars = sorted(directory.glob("*.tar"))
+    tars = [directory / name for name in entries(directory)] if elsewhere() else sorted(directory.glob("*.tar"))
     if not tars:
         raise ContractError(f"{directory}: expected tars, found none; run `dvc repro` to make them (stage `shard`)")
     for path in tars:
         parts: dict[str, dict[str, bytes]] = {}
-        with tarfile.open(path) as tar:
+        with opened(path) as file, tarfile.open(fileobj=file, mode="r|") as tar:
             for member in tar:
                 image_id, suffix = member.name.split(".", 1)
                 parts.setdefault(image_id, {})["json" if suffix == "json" else "content"] = tar.extractfile(member).read()

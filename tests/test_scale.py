@@ -1,0 +1,100 @@
+"""The arithmetic of bench/scale.py, and what is measured by bench/memory.py: jobs run, memory does not grow."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parents[1] / "bench"
+
+
+@pytest.fixture
+def scale(monkeypatch):
+    monkeypatch.syspath_prepend(BENCH)
+    return __import__("scale")
+
+
+def memory_results() -> dict:
+    job = {"job": "plan", "peak MB at 1,000": 100.0, "peak MB at 3,000": 120.0, "B/row, own": 1000.0, "rows/s": 5.0}
+    sort = {"job": "sort_index", "peak MB at 1,000": 50.0, "peak MB at 3,000": 50.0, "B/row, own": -3.0, "rows/s": 7.0}
+    return {"memory": {"rows": [job, sort], "rows_measured": [1000, 3000]}}
+
+
+def test_what_is_given_goes_before_what_is_measured_and_that_before_what_is_assumed(scale):
+    numbers = scale.rates(memory_results(), {"epochs": 3})
+    assert (numbers["epochs"].value, numbers["epochs"].source) == (3, "given")
+    assert (numbers["sort_rows_per_second"].value, numbers["sort_rows_per_second"].source) == (7.0, "measured: memory.json")
+    assert numbers["evaluate_rows_per_second"].source.startswith("assumed: ")
+    with pytest.raises(ValueError, match=r"no number epoch; known: .*epochs"):
+        scale.rates({}, {"epoch": 3})
+
+
+def test_a_step_on_a_cpu_is_no_rate_of_an_accelerator(scale):
+    step = {"device": "cpu", "rows": [{"ours images/s": 0.4}]}
+    assert scale.rates({"training_step-vit_l_14": step}, {})["train_per_second"].source.startswith("assumed")
+    assert scale.rates({"training_step-vit_l_14": {**step, "device": "cuda:0"}}, {})["train_per_second"].value == 0.4
+
+
+def test_ranks_shorten_the_stages_that_share_their_work_and_no_other(scale):
+    numbers = {name: rate.value for name, rate in scale.rates({}, {"epochs": 2}).items()}
+    one, many = scale.hours_of(10**6, 1, numbers), scale.hours_of(10**6, 64, numbers)
+    for stage in ("caption", "shard", "embed", "score"):
+        assert one[stage] == pytest.approx(64 * many[stage])
+    for stage in ("index", "train", "evaluate"):
+        assert one[stage] == many[stage]
+    assert one["train"] == pytest.approx(10**6 * 0.5 * 2 / 250 / 3600)
+
+
+def test_everything_grows_with_the_images_but_memory_that_was_found_not_to(scale):
+    numbers = {name: rate.value for name, rate in scale.rates({}, {}).items()}
+    few, many = scale.bytes_of(10**5, numbers), scale.bytes_of(10**6, numbers)
+    assert all(many[name] == pytest.approx(10 * value) for name, value in few.items())
+    assert scale.memory_of(1_003_000, memory_results()) == pytest.approx({"plan": 1.12, "sort_index": 0.05})
+    assert scale.memory_of(10**6, {}) == {}
+
+
+def test_the_defaults_give_a_table_of_numbers(scale):
+    numbers = {name: rate.value for name, rate in scale.rates({}, {}).items()}
+    rows = scale.rows_of([300_000, 10**7], [1, 64], numbers, {})
+    assert len(rows) == 6 + 2 * 7
+    assert all(row["300,000"] > 0 and row["10,000,000"] > row["300,000"] for row in rows)
+
+
+def measured(job: str, kind: str | None, rows: int, folder: Path) -> dict[str, float]:
+    """What bench/memory.py finds of one job, in MB."""
+    here = folder / str(rows)
+    here.mkdir()
+    command = [sys.executable, str(BENCH / "memory.py")]
+    if kind:
+        subprocess.run([*command, "--fabricate", kind, str(here), str(rows)], check=True, cwd=folder)
+    done = subprocess.run([*command, "--measure", job, str(here), str(rows)], check=True, cwd=folder, stdout=subprocess.PIPE)
+    return json.loads(done.stdout)
+
+
+# Bytes a row may add to the peak. A list of `Item` took 1,000, the features in memory 11,000, the sorted index 360.
+LIMITS = {
+    "sort_index": (None, 60),
+    "plan": ("index", 60),
+    "listing": ("index", 60),
+    "join_captions": ("index", 60),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", LIMITS)
+def test_memory_does_not_grow_with_the_rows(job, tmp_path):
+    """From 150 to 400 thousand rows: at least two runs of the sorter in both, so that its own buffers are full in both."""
+    kind, limit = LIMITS[job]
+    few, many = (measured(job, kind, rows, tmp_path)["peak_mb"] for rows in (150_000, 400_000))
+    assert (many - few) * 1e6 / 250_000 < limit
+
+
+@pytest.mark.slow
+def test_text_features_are_not_held(tmp_path):
+    """Of 3 kB a row, the ids alone: pages of a mapped file are the kernel's."""
+    few, many = (measured("text", "text", rows, tmp_path)["own_mb"] for rows in (20_000, 80_000))
+    assert (many - few) * 1e6 / 60_000 < 500

@@ -27,6 +27,8 @@ def main() -> None:
             bar.update(len(tar.items))
     ranks.barrier()
     if ranks.rank() == 0:
+        for leftover in partial.rglob(".*.partial"):  # of a killed run, whose worker's number another process may have by now
+            leftover.unlink()
         write_manifests(tars, partial)
         shutil.rmtree(OUT, ignore_errors=True)
         shutil.move(partial, OUT)

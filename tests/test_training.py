@@ -33,6 +33,7 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(small, tmp_path
     assert len(resumed.history) == killed_after
     assert len(list(resumed.run())) == len(whole) - killed_after
     assert resumed.history == whole.history
+    assert [list(step.row()) for step in resumed.history] == [list(step.row()) for step in whole.history]  # columns, in order
     expected = saved.kept(whole.detector)
     for name, tensor in saved.kept(resumed.detector).items():
         assert torch.equal(tensor, expected[name]), name

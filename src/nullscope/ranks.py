@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+FRESH_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"  # of torch's launcher, see `_join`
 RESTARTS = 1  # of all ranks, after the death of one
 ANSWER = timedelta(minutes=10)  # how long a rank waits for the others within a step of training
 PATIENCE = timedelta(days=1)  # and at a barrier, where one may have had more to do
@@ -94,7 +95,8 @@ def launch(main: Callable[[], None], *, alone: bool = False) -> None:
         wanted = 1 if alone else _positive("NULLSCOPE_RANKS", 1)
         if wanted > 1 and "RANK" not in os.environ:
             elastic = ["--standalone", f"--nproc-per-node={wanted}", f"--max-restarts={RESTARTS}"]
-            sys.exit(subprocess.call([sys.executable, "-m", "torch.distributed.run", *elastic, *sys.argv]))
+            command = [sys.executable, "-m", "torch.distributed.run", *elastic, *sys.argv]
+            sys.exit(subprocess.call(command, env={**os.environ, FRESH_STORE: "1"}))
         if not alone or rank() == 0:
             main()
         barrier()
@@ -138,13 +140,22 @@ def numbers(value: int) -> list[int]:
 
 
 def _join() -> None:
-    """Join the other ranks, once. On the CPU by gloo, which notices at once when a peer dies."""
+    """Join the other ranks, once. On the CPU by gloo, which notices at once when a peer dies.
+
+    The elastic launcher keeps one store for all attempts (pytorch#135712; still so in 2.14), where a restarted rank would
+    find the addresses of dead ones and wait for them: each attempt gets its own part of it. On several machines the attempts
+    are counted on each by itself; there `FRESH_STORE` has a new store made each time.
+    """
     import torch.distributed as dist
 
-    if not dist.is_initialized():
-        with _explained():
-            dist.init_process_group("gloo", timeout=ANSWER)
-        atexit.register(dist.destroy_process_group)
+    if dist.is_initialized():
+        return
+    with _explained():
+        store, number, count = next(dist.rendezvous("env://", timeout=ANSWER))
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        dist.init_process_group("gloo", store=store, rank=number, world_size=count, timeout=ANSWER)
+    atexit.register(dist.destroy_process_group)
 
 
 @cache

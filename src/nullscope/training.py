@@ -216,11 +216,12 @@ class Training:
             moments = {f"{number}.{key}": value for number in state for key, value in state[number].items()}
             save_file(detached(moments), partial / "moments.safetensors")
             where = {"phase": self._phase, "epoch": self._epoch, "batch": self._batch}
-            write_json(partial / "progress.json", {**where, "history": [asdict(step) for step in self.history]})
+            history = [{**asdict(step), "losses": list(step.losses.items())} for step in self.history]  # JSON's keys are sorted
+            write_json(partial / "progress.json", {**where, "history": history})
 
     def _resume(self) -> None:
         where = json.loads((self.scratch / "progress.json").read_text(encoding="utf-8"))
         self._phase, self._epoch, self._batch = where["phase"], where["epoch"], where["batch"]
-        self.history = [Step(**step) for step in where["history"]]
+        self.history = [Step(**{**step, "losses": dict(step["losses"])}) for step in where["history"]]
         restore(self.detector, load_file(self.scratch / "weights.safetensors"))
         self._moments = load_file(self.scratch / "moments.safetensors")

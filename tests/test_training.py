@@ -58,7 +58,7 @@ def test_a_diverged_loss_is_an_error(small, tmp_path):
     run = begin(small, tmp_path)
     with torch.no_grad():
         run.detector.head.weight.fill_(float("nan"))
-    with pytest.raises(ValueError, match="step 0: the loss is .*try a lower lr"):
+    with pytest.raises(ValueError, match=r"step 0: the loss is .*try a lower lr"):
         list(run.run())
 
 

@@ -215,8 +215,9 @@ def test_more_ranks_than_images_of_a_batch_is_an_error(monkeypatch):
         pass
 
 
-def test_a_ranks_dropout_drops_what_one_rank_would_of_its_rows(monkeypatch):
-    x = torch.rand(8, 5, 24, generator=torch.Generator().manual_seed(0)) + 1
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_ranks_dropout_drops_what_one_rank_would_of_its_rows(monkeypatch, dtype):
+    x = (torch.rand(8, 5, 24, generator=torch.Generator().manual_seed(0)) + 1).to(dtype)
     module = RowDropout(0.8)
     torch.manual_seed(3)
     whole, after = torch.nn.Dropout(0.8)(x), torch.rand(3)

@@ -22,7 +22,8 @@ pytestmark = pytest.mark.e2e
 
 SETTINGS = [
     "detectors=[clip_lora]",  # it needs no captions: the short form makes none
-    "detectors.clip_lora.epochs=12",
+    "detectors.clip_lora.epochs=3",
+    "detectors.clip_lora.batch_size=8",
     "dataset.world.train_reals=32",
     "dataset.world.train_fakes_per_generator=16",
     "dataset.world.test_reals=12",

@@ -226,6 +226,8 @@ def device() -> torch.device:
         raise ValueError(f"NULLSCOPE_DEVICE={name}: this machine has {torch.cuda.device_count()} CUDA devices")
     if chosen.type == "cpu":
         torch.set_num_threads(1)
+    if chosen.type == "cuda" and chosen.index is not None:
+        torch.cuda.set_device(chosen)  # or every rank would take some memory of the first one
     return chosen
 
 

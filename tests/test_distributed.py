@@ -99,7 +99,7 @@ def start(small, out: Path, count: int, jobs: dict[str, dict], *launcher: str, *
 def spawn(small, out: Path, count: int, jobs: dict[str, dict], *launcher: str, **more) -> dict[str, Result]:
     """Run it to its end; return what rank 0 wrote."""
     process = start(small, out, count, jobs, *launcher, **more)
-    printed = process.communicate(timeout=300)[0]
+    printed = process.communicate(timeout=600)[0]
     assert process.returncode == 0, printed[-4000:]
     return {name: result(out, name) for name in jobs}
 
@@ -149,6 +149,7 @@ def three_ranks(small, tmp_path_factory) -> dict[str, Result]:
     return spawn(small, tmp_path_factory.mktemp("three"), 3, JOBS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", ["two", "three"])
 @pytest.mark.parametrize("name", NAMES)
 def test_ranks_train_the_model_of_one(request, one_rank, count, name):
@@ -156,6 +157,7 @@ def test_ranks_train_the_model_of_one(request, one_rank, count, name):
     assert_close(one_rank[name], several[name], ADVANCED_ATOL if name == "advanced_ns_net" else WEIGHT_ATOL)
 
 
+@pytest.mark.slow
 def test_after_a_rank_was_killed_the_group_goes_on_from_the_checkpoint_to_the_same_bits(small, two_ranks, tmp_path):
     """Under a user's own torchrun; dgs_net dies in its second phase. Each starts once more."""
     elastic = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
@@ -166,9 +168,10 @@ def test_after_a_rank_was_killed_the_group_goes_on_from_the_checkpoint_to_the_sa
         assert_same_bits(two_ranks[name], ended[name])
 
 
+@pytest.mark.slow
 def test_a_rank_that_fails_every_time_ends_all_of_them_and_says_why(small, tmp_path):
     process = start(small, tmp_path, 2, {"ns_net": JOBS["ns_net"]}, fatal={"1": {"step": 3, "how": "raise"}}, checkpoint_s=0)
-    printed = process.communicate(timeout=120)[0]
+    printed = process.communicate(timeout=600)[0]
     assert process.returncode != 0
     assert printed.count("error: out of luck") == 1 + ranks.RESTARTS
     assert not (tmp_path / "ns_net.json").exists()

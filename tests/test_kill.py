@@ -177,7 +177,9 @@ def test_a_killed_rank_is_started_again_and_the_bytes_are_the_same(project):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(4))
 @pytest.mark.parametrize("stage", [name for name in STAGES if name not in ("world", "encoders")])
-def test_killed_at_many_moments(project, stage, number):
+def test_killed_at_many_moments(request, project, stage, number):
     """At the beginning, in the middle, at the end; every other time over the outputs of an earlier run."""
+    if not (request.config.option.markexpr or request.config.option.keyword):
+        pytest.skip("ten minutes; run with `-m slow`")
     rng = random.Random(f"{stage}/{number}")
     check_killed(project, stage, (number + rng.random()) / 4, kept=number % 2 == 1)

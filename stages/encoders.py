@@ -17,4 +17,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    launch(main)
+    launch(main, alone=True)

@@ -1,6 +1,5 @@
 """shard: index, images -> data/shards/{patches,images}/{train,test}/*.tar and the list of them."""
 
-import shutil
 from pathlib import Path
 
 from tqdm import tqdm
@@ -11,6 +10,7 @@ from nullscope.data.dataset import DatasetParams
 from nullscope.data.parts import scratch
 from nullscope.data.sharding import plan, write_manifests, write_tars
 from nullscope.data.shards import ShardParams
+from nullscope.files import replace_directory
 from nullscope.ops.patches import PatchParams
 
 INDEX, OUT = Path("data/index.parquet"), Path("data/shards")
@@ -27,9 +27,10 @@ def main() -> None:
             bar.update(len(tar.items))
     ranks.barrier()
     if ranks.rank() == 0:
+        for leftover in partial.rglob(".*.partial"):  # of a killed run, whose worker's number another process may have by now
+            leftover.unlink()
         write_manifests(tars, partial)
-        shutil.rmtree(OUT, ignore_errors=True)
-        shutil.move(partial, OUT)
+        replace_directory(partial, OUT)
         size = sum(file.stat().st_size for file in OUT.rglob("*.tar"))
         images = sum(len(tar.items) for tar in tars if tar.view == "patches")
         print(f"shard: {images} distinct images, as mosaics and as they are -> {OUT} ({len(tars)} tars, {size / 1e6:.1f} MB)")

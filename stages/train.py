@@ -1,4 +1,7 @@
-"""train@<detector>-<seed>: shards, text, clip -> models/<detector>-<seed>.   usage: train.py <detector> <seed>"""
+"""train@<detector>-<seed>: shards, text, clip -> models/<detector>-<seed>.   usage: train.py <detector> <seed>
+
+All ranks train; what is written, shown and tracked is rank 0's.
+"""
 
 import shutil
 import sys
@@ -32,14 +35,18 @@ def main() -> None:
     text = TextTable.read(TEXT) if detector.needs_captions else None
     data = Data(list_shards(shards), text, ranks.workers())
     folder = scratch("train", name, seed, params, shards / MANIFEST, TEXT, CLIP / WEIGHTS_FILE)
-    training = Training(detector, data, seed=seed, device=ranks.device(), scratch=folder)
+    device, pause = ranks.device(), ranks.checkpoint_seconds()
+    training = Training(detector, data, seed=seed, device=device, scratch=folder, checkpoint_s=pause)
     dataset, prepare = load_params("dataset", DatasetParams), load_params("shard", ShardParams).prepare
     made = Made(name, seed, params, patches, dataset.max_pixels, values["caption"], prepare, dataset.name)
     with tracking.live(name, seed, params, inputs=folder.name) as run:
-        bar = tqdm(training.run(), total=len(training), initial=len(training.history), desc=f"train {name}-{seed}", unit="step")
+        done, total, silent = len(training.history), len(training), ranks.rank() > 0
+        bar = tqdm(training.run(), total=total, initial=done, desc=f"train {name}-{seed}", unit="step", disable=silent)
         for step in bar:
             run.log(step.step, {"loss": sum(step.losses.values()), **step.losses})
             bar.set_postfix({term: f"{value:.3f}" for term, value in step.losses.items()})
+        if ranks.rank() > 0:
+            return
         out = Path("models") / f"{name}-{seed}"
         save(out, detector, made, Frozen(CLIP, BLIP), [step.row() for step in training.history])
         run.finish(out)
@@ -48,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    ranks.launch(main, alone=True)
+    ranks.launch(main)

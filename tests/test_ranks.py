@@ -1,8 +1,11 @@
 """Ranks, workers and devices come from the environment, change no result, and are checked."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -82,3 +85,62 @@ def test_ranks_share_the_work_without_overlap(monkeypatch):
         monkeypatch.setenv("WORLD_SIZE", "3")
         shares.append(list(ranks.mine(range(10))))
     assert sorted(item for share in shares for item in share) == list(range(10))
+
+
+def test_a_stage_that_runs_alone_does_so_under_a_users_own_launcher(tmp_path):
+    script = tmp_path / "stage.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\nfrom nullscope import ranks\n"
+        "def main(): Path(sys.argv[1], str(ranks.rank())).touch()\nranks.launch(main, alone=True)\n"
+    )
+    (tmp_path / "ran").mkdir()
+    elastic = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [sys.executable, *elastic, str(script), str(tmp_path / "ran")], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert [file.name for file in (tmp_path / "ran").iterdir()] == ["0"]
+
+
+def test_ranks_of_a_machine_share_its_cpus(monkeypatch):
+    monkeypatch.delenv("NULLSCOPE_WORKERS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(7))
+    assert ranks.workers() == 7
+    for count, workers in (("2", 3), ("16", 1)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", count)
+        assert ranks.workers() == workers
+    monkeypatch.setenv("NULLSCOPE_WORKERS", "5")
+    assert ranks.workers() == 5
+
+
+@pytest.mark.parametrize(("value", "expected"), [("", False), ("0", False), ("1", True)])
+def test_compiling_is_off_unless_asked_for(monkeypatch, value, expected):
+    monkeypatch.setenv("NULLSCOPE_COMPILE", value)
+    assert ranks.compiles() is expected
+
+
+def test_a_bad_switch_is_named(monkeypatch):
+    monkeypatch.setenv("NULLSCOPE_COMPILE", "yes")
+    with pytest.raises(ValueError, match="NULLSCOPE_COMPILE: expected 0 or 1, found 'yes'"):
+        ranks.compiles()
+
+
+def test_a_worker_ends_with_the_process_that_started_it(tmp_path):
+    """Whatever its pool was started by: nothing waits for work for ever after a SIGKILL."""
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import multiprocessing, os, signal, sys, time\nfrom concurrent.futures import ProcessPoolExecutor\n"
+        "from nullscope import ranks\n"
+        "if __name__ == '__main__':\n"
+        "    pool = ProcessPoolExecutor(2, multiprocessing.get_context(sys.argv[1]), ranks.end_with_parent)\n"
+        "    print(*{pool.submit(os.getpid).result() for _ in range(9)}, flush=True)\n"
+        "    pool.submit(time.sleep, 60)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    for method in ("fork", "spawn", "forkserver"):
+        done = subprocess.run([sys.executable, str(script), method], capture_output=True, text=True, cwd=ROOT)
+        workers = [Path(f"/proc/{pid}/cmdline") for pid in done.stdout.split()]
+        assert done.returncode == -signal.SIGKILL and workers
+        until = time.monotonic() + 10
+        while any(worker.exists() for worker in workers):
+            assert time.monotonic() < until, f"{method}: {workers}"
+            time.sleep(0.05)

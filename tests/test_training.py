@@ -3,9 +3,10 @@
 import pytest
 import torch
 from conftest import conf_of
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from nullscope import detectors, saved, training
-from nullscope.training import Training
+from nullscope import detectors, ranks, saved
+from nullscope.training import FETCH, Training
 
 CPU = torch.device("cpu")
 
@@ -16,16 +17,15 @@ def begin(small, scratch, **changes):
 
 
 @pytest.mark.parametrize("killed_after", [1, 5, 7, 12])
-def test_a_resumed_training_ends_where_an_uninterrupted_one_does(small, tmp_path, monkeypatch, killed_after):
+def test_a_resumed_training_ends_where_an_uninterrupted_one_does(small, tmp_path, killed_after):
     """Killed in the middle of an epoch, at its end, and later; the checkpoint may be older than the last step."""
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     whole = begin(small, tmp_path / "whole")
     list(whole.run())
     killed = begin(small, tmp_path / "killed")
-    steps = killed.run()
+    killed.checkpoint_s, steps = 0.0, killed.run()
     for _ in range(killed_after):
         next(steps)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 1e9)
+    killed.checkpoint_s = 1e9
     for _ in range(2):
         next(steps)
     steps.close()
@@ -33,6 +33,7 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(small, tmp_path
     assert len(resumed.history) == killed_after
     assert len(list(resumed.run())) == len(whole) - killed_after
     assert resumed.history == whole.history
+    assert [list(step.row()) for step in resumed.history] == [list(step.row()) for step in whole.history]  # columns, in order
     expected = saved.kept(whole.detector)
     for name, tensor in saved.kept(resumed.detector).items():
         assert torch.equal(tensor, expected[name]), name
@@ -57,8 +58,104 @@ def test_a_diverged_loss_is_an_error(small, tmp_path):
     run = begin(small, tmp_path)
     with torch.no_grad():
         run.detector.head.weight.fill_(float("nan"))
-    with pytest.raises(ValueError, match="try a lower lr"):
+    with pytest.raises(ValueError, match=r"step 0: the loss is .*try a lower lr"):
         list(run.run())
+
+
+def test_a_loss_that_diverges_later_is_named_by_its_step_and_never_saved(small, tmp_path):
+    """The losses are fetched some steps later: the checkpoint from before it stays."""
+    run = begin(small, tmp_path / "scratch")
+    steps = run.run()
+    run.checkpoint_s = 0.0
+    for _ in range(3):
+        next(steps)
+    with torch.no_grad():
+        run.detector.head.weight.fill_(float("nan"))
+    with pytest.raises(ValueError, match="step 3: "):
+        next(steps)
+    assert len(begin(small, tmp_path / "scratch").history) == 3
+
+
+class Waits(TorchDispatchMode):
+    """Counts what would make the host wait for a GPU: a tensor read as a Python number, or copied to the CPU."""
+
+    def __init__(self, monkeypatch):
+        super().__init__()
+        self.count = 0
+        for name in ("tolist", "cpu", "numpy", "__bool__", "__index__", "nonzero"):
+            monkeypatch.setattr(torch.Tensor, name, self.counted(getattr(torch.Tensor, name)))
+
+    def counted(self, method):
+        def call(*args, **kwargs):
+            self.count += 1
+            return method(*args, **kwargs)
+
+        return call
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["linear_probe", "clip_lora", "ns_net", "advanced_ns_net", "dgs_net", "anchored_ns_net"])
+def test_the_host_waits_for_the_device_once_in_sixteen_steps(small, tmp_path, monkeypatch, name):
+    """Adam on the CPU reads its step count as a number; on CUDA it is fused and does not. SGD stands in for it."""
+    epochs = {key: 4 for key in conf_of(name) if key.endswith("epochs")}
+    detector = detectors.build(name, {**conf_of(name), **epochs, "batch_size": 8}, small.context, seed=0)
+    monkeypatch.setattr(detector, "optimizer", lambda phase: torch.optim.SGD(phase.parameters, lr=phase.lr, foreach=False))
+    run = Training(detector, small.data(detector), seed=0, device=CPU, scratch=tmp_path)
+    phases = len(detector.phases())
+    read = list(run._batches(detector.phases()[0]))  # reading is the host's own affair
+    monkeypatch.setattr(run, "_batches", lambda phase: read)
+    with Waits(monkeypatch) as waits:
+        steps = list(run.run())
+    assert len(steps) == 20 * phases and FETCH == 16
+    assert waits.count == 2 * phases  # after 16 steps, and at the end of a phase
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_no_step_waits_for_the_gpu(small, tmp_path):
+    run = begin(small, tmp_path)
+    run.device = torch.device("cuda")
+    run.detector.to(run.device)
+    steps = run.run()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with pytest.raises(RuntimeError, match="synchroniz"):
+            next(steps)  # the fetch, and nothing before it
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(run._taken) == min(FETCH, len(run))
+
+
+def test_history_has_every_step_once_whenever_losses_are_fetched(small, tmp_path):
+    rows = []
+    for number, checkpoint_s in enumerate((1e9, 0.0)):
+        run = begin(small, tmp_path / str(number))
+        run.checkpoint_s = checkpoint_s
+        rows.append([step.row() for step in run.run()])
+        assert [step.row() for step in run.history] == rows[-1]
+    assert rows[0] == rows[1] and [row["step"] for row in rows[0]] == list(range(15))
+
+
+@pytest.mark.parametrize("value", ["-1", "soon", "inf", "nan"])
+def test_a_bad_interval_is_named(monkeypatch, value):
+    monkeypatch.setenv("NULLSCOPE_CHECKPOINT_S", value)
+    with pytest.raises(ValueError, match=f"NULLSCOPE_CHECKPOINT_S: expected seconds, 0 or more, found '{value}'"):
+        ranks.checkpoint_seconds()
+
+
+@pytest.mark.slow
+def test_a_compiled_tower_trains_the_same_model(small, tmp_path, monkeypatch):
+    """On the CPU, dropout included: other kernels, no other numbers than rounding makes."""
+    losses = []
+    for compiled in "01":
+        monkeypatch.setenv("NULLSCOPE_COMPILE", compiled)
+        run = begin(small, tmp_path / compiled, epochs=1)
+        losses.append(torch.tensor([list(step.losses.values()) for step in run.run()]))
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=0)
+    assert not torch.equal(losses[0][0], losses[0][1])
 
 
 def test_frozen_weights_stay_as_they_are(small, tmp_path):

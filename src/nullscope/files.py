@@ -35,17 +35,25 @@ def replacing_directory(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside ``path``; on success it takes the place of ``path``, on an error it is removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
+    partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
     partial.mkdir()
     try:
         yield partial
-        if path.exists():
-            os.replace(path, old)  # a kill inside rmtree would leave half of the old folder at its place
-        os.replace(partial, path)
+        replace_directory(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def replace_directory(finished: Path, path: Path) -> None:
+    """Put a finished folder at ``path``; what lay there, or beside it after a kill, is removed."""
+    old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    try:
+        if path.exists():
+            os.replace(path, old)  # a kill inside rmtree would leave half of the old folder at its place
+        shutil.move(finished, path)
+    finally:
         shutil.rmtree(old, ignore_errors=True)
 
 

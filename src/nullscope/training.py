@@ -2,6 +2,16 @@
 
 It never asks which detector it has, and knows no file but its checkpoint and no tracker. Every random draw of a step comes from
 (seed, phase, step), so that a resumed training needs no generator's state to end with the weights of an uninterrupted one.
+
+*Several ranks* (`nullscope.ranks`) train the model of one: `nullscope.encoders.sharing` says how. ``batch_size`` is that of all
+of them, and need not divide by their number. What differs is the order in which floats are added. Measured on the CPU in
+float32, detectors of all pages, 5 to 80 steps on 2 and 3 ranks: no loss differs by more than 9e-7 of itself, no weight by more
+than 2e-6; of Advanced NS-Net by 6e-5, as Adam divides a gradient by its own size, and a weight whose gradient is next to
+nothing but rounding still moves. In bfloat16 losses differ by 2e-3 of themselves, which is what that precision costs at any rate.
+With the same number of ranks the bits are the same. Rank 0 writes the checkpoints, and all ranks read them.
+
+*The host does not wait for the device.* Losses stay there and are fetched every `FETCH` steps in one piece, before a checkpoint
+and at the end of a phase; so a step is yielded, and a loss that is no number noticed, up to that many steps later.
 """
 
 from __future__ import annotations
@@ -18,14 +28,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from nullscope import ranks
 from nullscope.data.loading import Batch, training_batches
 from nullscope.data.shards import Shard
 from nullscope.data.text import TextTable
 from nullscope.detectors.base import Detector, Phase
+from nullscope.encoders.image_encoder import ImageEncoder
+from nullscope.encoders.sharing import add_up_gradients, shared
 from nullscope.files import replacing_directory, write_json
 from nullscope.saved import detached, kept, restore
 
-CHECKPOINT_SECONDS = 60.0
+CHECKPOINT_S = 60.0  # between two checkpoints
+FETCH = 16  # steps whose losses are fetched together
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,20 @@ class Step:
 
 
 @dataclass(frozen=True)
+class _Taken:
+    """A step whose losses have not been fetched."""
+
+    number: int
+    epoch: int
+    phase: str
+    names: list[str]  # of the L terms
+    loss_L: Tensor  # on the device
+
+    def step(self, losses: list[float]) -> Step:
+        return Step(self.number, self.epoch, self.phase, dict(zip(self.names, losses, strict=True)))
+
+
+@dataclass(frozen=True)
 class Data:
     """What a detector is trained on."""
 
@@ -55,32 +83,54 @@ class Data:
 class Training:
     """One training of one detector, resumed from the checkpoint in ``scratch`` if there is one."""
 
-    def __init__(self, detector: Detector, data: Data, *, seed: int, device: torch.device, scratch: Path) -> None:
-        """Raises `ValueError` if there are fewer images than one batch."""
+    def __init__(
+        self,
+        detector: Detector,
+        data: Data,
+        *,
+        seed: int,
+        device: torch.device,
+        scratch: Path,
+        checkpoint_s: float = CHECKPOINT_S,
+    ) -> None:
+        """Raises `ValueError` if there are fewer images than one batch, or if the ranks see different checkpoints."""
         images = sum(shard.samples for shard in data.shards)
         self.steps_per_epoch = images // detector.params.batch_size
         if not self.steps_per_epoch:
             raise ValueError(f"training set of {images} images: expected at least a batch of {detector.params.batch_size}")
         self.detector, self.data, self.seed, self.device, self.scratch = detector, data, seed, device, scratch
+        self.checkpoint_s = checkpoint_s
         self.history: list[Step] = []
+        self._taken: list[_Taken] = []  # steps after those of the history, their losses on the device
         self._phase = self._epoch = self._batch = 0  # where the training is
         self._moments: dict[str, Tensor] = {}  # of the optimiser, from the checkpoint
         self._saved = time.monotonic()
         if data.text is not None:
             detector.prepare(data.text.chunks())
         detector.to(device)
+        if ranks.compiles():
+            for module in detector.modules():
+                if isinstance(module, ImageEncoder):
+                    module.compile_tower()
         if (scratch / "progress.json").is_file():
             self._resume()
+        seen = ranks.numbers(len(self.history))
+        if len(set(seen)) > 1:
+            raise ValueError(f"the ranks resume after {seen} steps: {scratch} must lie on a file system that all of them see")
 
     def __len__(self) -> int:
         """Return the number of steps of the whole training."""
         return sum(phase.epochs for phase in self.detector.phases()) * self.steps_per_epoch
 
     def run(self) -> Iterator[Step]:
-        """Train the detector in place; yield every step as it is taken, and keep all of them in ``history``.
+        """Train the detector in place; yield every step in order, and keep all of them in ``history``.
 
         Raises `ValueError` when the loss is no longer a number.
         """
+        with shared(self.detector, self.detector.params.batch_size):
+            yield from self._run()
+
+    def _run(self) -> Iterator[Step]:
         for number, phase in enumerate(self.detector.phases()):
             if number < self._phase:
                 continue
@@ -90,8 +140,10 @@ class Training:
             optimizer = self._optimizer(phase)
             while self._epoch < phase.epochs:
                 for batch in self._batches(phase):
-                    yield self._step(phase, optimizer, batch)
+                    self._step(phase, optimizer, batch)
+                    yield from self._due(optimizer)
                 self._epoch, self._batch = self._epoch + 1, 0
+            yield from self._fetched()
 
     def _batches(self, phase: Phase) -> Iterator[Batch]:
         self.detector.train()
@@ -103,23 +155,45 @@ class Training:
             epoch=self._epoch,
             skip=self._batch,
             workers=self.data.workers,
+            own=ranks.own(self.detector.params.batch_size),
         )
 
-    def _step(self, phase: Phase, optimizer: torch.optim.Optimizer, batch: Batch) -> Step:
-        torch.manual_seed(zlib.crc32(f"step/{phase.name}/{self.seed}/{len(self.history)}".encode()))
+    def _step(self, phase: Phase, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
+        number = len(self.history) + len(self._taken)
+        torch.manual_seed(zlib.crc32(f"step/{phase.name}/{self.seed}/{number}".encode()))
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.detector.params.precision == "bf16"):
             losses = self.detector.losses(batch.to(self.device, self.data.text))
         self.detector.backward(losses)
+        add_up_gradients(self.detector, phase.parameters)
         optimizer.step()
-        step = Step(len(self.history), self._epoch, phase.name, {name: float(loss.detach()) for name, loss in losses.items()})
-        if not all(math.isfinite(value) for value in step.losses.values()):
-            raise ValueError(f"step {step.step}: the loss is {step.losses}, expected numbers; try a lower lr")
-        self.history.append(step)
+        loss_L = torch.stack([loss.detach() for loss in losses.values()])
+        self._taken.append(_Taken(number, self._epoch, phase.name, list(losses), loss_L))
         self._batch += 1
-        if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
+
+    def _due(self, optimizer: torch.optim.Optimizer) -> list[Step]:
+        """Fetch losses and save a checkpoint where it is time; return the steps that were fetched."""
+        if time.monotonic() - self._saved > self.checkpoint_s:
+            steps = self._fetched()
             self._save(optimizer)
-        return step
+            return steps
+        return self._fetched() if len(self._taken) >= FETCH else []
+
+    def _fetched(self) -> list[Step]:
+        """Move the steps taken since the last time to the history, their losses with one wait for the device; return them.
+
+        Raises `ValueError` if a loss is no number. All of them are of one phase, so that each has the same terms.
+        """
+        if not self._taken:
+            return []
+        values = torch.stack([taken.loss_L for taken in self._taken]).tolist()
+        steps = [taken.step(losses) for taken, losses in zip(self._taken, values, strict=True)]
+        for step in steps:
+            if not all(math.isfinite(value) for value in step.losses.values()):
+                raise ValueError(f"step {step.step}: the loss is {step.losses}, expected numbers; try a lower lr")
+        self.history += steps
+        self._taken = []
+        return steps
 
     def _optimizer(self, phase: Phase) -> torch.optim.Optimizer:
         """Return the optimiser of a phase, with the moments of the checkpoint where it was made in this phase."""
@@ -134,18 +208,21 @@ class Training:
         return optimizer
 
     def _save(self, optimizer: torch.optim.Optimizer) -> None:
+        self._saved = time.monotonic()
+        if ranks.rank() > 0:
+            return
         with replacing_directory(self.scratch) as partial:
             save_file(kept(self.detector), partial / "weights.safetensors")
             state = optimizer.state_dict()["state"]
             moments = {f"{number}.{key}": value for number in state for key, value in state[number].items()}
             save_file(detached(moments), partial / "moments.safetensors")
             where = {"phase": self._phase, "epoch": self._epoch, "batch": self._batch}
-            write_json(partial / "progress.json", {**where, "history": [asdict(step) for step in self.history]})
-        self._saved = time.monotonic()
+            history = [{**asdict(step), "losses": list(step.losses.items())} for step in self.history]  # JSON's keys are sorted
+            write_json(partial / "progress.json", {**where, "history": history})
 
     def _resume(self) -> None:
         where = json.loads((self.scratch / "progress.json").read_text(encoding="utf-8"))
         self._phase, self._epoch, self._batch = where["phase"], where["epoch"], where["batch"]
-        self.history = [Step(**step) for step in where["history"]]
+        self.history = [Step(**{**step, "losses": dict(step["losses"])}) for step in where["history"]]
         restore(self.detector, load_file(self.scratch / "weights.safetensors"))
         self._moments = load_file(self.scratch / "moments.safetensors")

@@ -12,7 +12,7 @@ import torch
 from conftest import conf_of
 from torch import nn
 
-from nullscope import detectors, saved, training
+from nullscope import detectors, saved
 from nullscope.data.loading import Batch, training_batches
 from nullscope.encoders.image_encoder import ImageEncoder
 from nullscope.training import Training
@@ -391,15 +391,13 @@ def begin(small, scratch):
 
 
 @pytest.mark.parametrize("killed_after", [3, 5, 9, 10, 13, 19])
-def test_resumed_in_either_phase_it_ends_where_an_uninterrupted_training_does(
-    small, uninterrupted, tmp_path, monkeypatch, killed_after
-):
+def test_resumed_in_either_phase_it_ends_where_an_uninterrupted_training_does(small, uninterrupted, tmp_path, killed_after):
     """In the middle of an epoch, between epochs, at the last step of `frozen_head`; the checkpoint is two steps old."""
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    steps = begin(small, tmp_path).run()
+    killed = begin(small, tmp_path)
+    killed.checkpoint_s, steps = 0.0, killed.run()
     for _ in range(killed_after):
         next(steps)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 1e9)
+    killed.checkpoint_s = 1e9
     for _ in range(min(2, 20 - killed_after)):
         next(steps)
     steps.close()

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nullscope import ranks
 from nullscope.contracts import FAKE, INDEX, REAL, SPLITS
 from nullscope.data.archives import read_source, source_size
 from nullscope.data.dataset import LABEL_WORDS, DatasetError, DatasetParams
@@ -99,7 +100,7 @@ def _verdicts(params: DatasetParams, workers: int) -> Iterator[tuple[Found | Ref
     last = "the first file"
     try:
         # A forked child inherits the locks of Arrow's threads but not the threads; a spawned one starts clean.
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), ranks.end_with_parent) as pool:
             for chunk, future in _submit(pool, params, chunks, window=4 * workers):
                 yield from zip(chunk, future.result(), strict=True)
                 last = chunk[-1].source

@@ -3,13 +3,15 @@
 Training shuffles in blocks: the shards are put in an order drawn from (seed, epoch), and the samples of every block of
 `SHARDS_PER_BLOCK` shards are shuffled among each other. So reading is sequential inside a tar, memory is that of a block, and
 the batches are known before the first byte is read: a worker decodes only the samples that are wanted, and a resumed training
-starts where it stopped.
+starts where it stopped. So does a rank that decodes its own part of every batch: it reads the tars as all ranks do, for the
+labels of the whole batch, and decoding is most of the work (a mosaic of 224 px: 1.1 ms to decode, under 0.1 ms to read).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,11 +27,16 @@ from nullscope.data.views import View, image_rng
 
 ANY_SIZE = 2**40  # pixels: the index has refused what is too large
 SHARDS_PER_BLOCK = 16  # part of what a training is: another value is another order
+ALL = slice(None)
 
 
 @dataclass
 class Batch:
-    """Images of one step. B of them; every tensor on the device of the detector."""
+    """Images of one step. B of them; every tensor on the device of the detector.
+
+    In a training on several ranks ``inputs`` holds this rank's own rows only; everything else is of the whole batch on every
+    rank.
+    """
 
     inputs: dict[str, Tensor]  # what the detector's view returns, stacked: (B, ...)
     is_fake_B: Tensor  # float32, 0 or 1
@@ -38,9 +45,9 @@ class Batch:
 
     def to(self, device: torch.device, text: TextTable | None = None) -> Batch:
         """Return this batch on ``device``, joined with the features of its captions. Raises `ContractError` if one is missing."""
-        inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}
-        text_BD = None if text is None else text.rows(self.image_ids).to(device, non_blocking=True)
-        return Batch(inputs, self.is_fake_B.to(device, non_blocking=True), self.image_ids, text_BD)
+        inputs = {name: _onto(device, tensor) for name, tensor in self.inputs.items()}
+        text_BD = None if text is None else _onto(device, text.rows(self.image_ids))
+        return Batch(inputs, _onto(device, self.is_fake_B), self.image_ids, text_BD)
 
 
 def epoch_order(samples: Sequence[int], *, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -56,32 +63,54 @@ def epoch_order(samples: Sequence[int], *, seed: int, epoch: int) -> NDArray[np.
 
 
 def training_batches(
-    shards: list[Shard], view: View, *, batch_size: int, seed: int, epoch: int, skip: int, workers: int
+    shards: list[Shard], view: View, *, batch_size: int, seed: int, epoch: int, skip: int, workers: int, own: slice = ALL
 ) -> Iterator[Batch]:
-    """Yield the batches of one epoch after the first ``skip``; what does not fill a batch at the end waits for the next epoch."""
+    """Yield the batches of one epoch after the first ``skip``; what does not fill a batch at the end waits for the next epoch.
+
+    ``own`` are the rows of every batch whose inputs are wanted; no other image is decoded.
+    """
     order = epoch_order([shard.samples for shard in shards], seed=seed, epoch=epoch)
     count = len(order) // batch_size
     batches = order[: count * batch_size].reshape(count, batch_size, 2)[skip:]
-    yield from _assemble(shards, batches, _Reader(shards, view, draw=(seed, epoch)), workers)
+    yield from _assemble(shards, batches, _Reader(shards, view, draw=(seed, epoch)), workers, own)
 
 
 def read_whole(shards: list[Shard], view: View, *, workers: int) -> Iterator[Rows]:
     """Yield every sample once, as in testing: one item per shard, in the order of ``shards``."""
-    everything = {index: range(shard.samples) for index, shard in enumerate(shards)}
+    everything = {index: Wanted(range(shard.samples), range(shard.samples)) for index, shard in enumerate(shards)}
     yield from _read_all(_Reader(shards, view, draw=None), everything, workers)
+
+
+class Wanted(NamedTuple):
+    """What is read of one shard."""
+
+    rows: Sequence[int]
+    decoded: Sequence[int]  # those of them whose images are decoded
 
 
 @dataclass
 class Rows:
-    """Some samples of one shard, stacked."""
+    """Some samples of one shard, stacked; ``inputs`` of those that were decoded: as a rule all of them."""
 
     shard: int
     rows: NDArray[np.int64]  # ascending
     image_ids: list[str]
     labels: Tensor
     inputs: dict[str, Tensor]
+    decoded: NDArray[np.int64] | None = None  # the rows of ``inputs``, ascending; None: all
+
+    def facts(self, row: int) -> tuple[str, float]:
+        """Return the id and the label of a row."""
+        position = np.searchsorted(self.rows, row)
+        return self.image_ids[position], self.labels[position].item()
+
+    def inputs_of(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
+        """Return the inputs of decoded rows, in the order given."""
+        chosen = torch.from_numpy(np.searchsorted(self.rows if self.decoded is None else self.decoded, rows))
+        return {name: tensor[chosen] for name, tensor in self.inputs.items()}
 
     def take(self, positions: NDArray[np.int64]) -> Batch:
+        """Return samples by their positions, (B,); all of them decoded."""
         chosen = torch.from_numpy(positions)
         inputs = {name: tensor[chosen] for name, tensor in self.inputs.items()}
         return Batch(inputs, self.labels[chosen], [self.image_ids[position] for position in positions])
@@ -93,35 +122,39 @@ class Rows:
 
 
 class _Reader(Dataset):
-    """Reads wanted rows of a shard: the item ``(shard, rows)``. Every worker reads whole tars, one after the other."""
+    """Reads wanted rows of a shard: the item ``(shard, wanted)``. Every worker reads whole tars, one after the other."""
 
     def __init__(self, shards: list[Shard], view: View, draw: tuple[int, int] | None) -> None:
         self.shards, self.view, self.draw = shards, view, draw
 
-    def __getitem__(self, wanted: tuple[int, Sequence[int]]) -> Rows:
-        index, rows = wanted
-        chosen, ids, labels, inputs = set(rows), [], [], []
+    def __getitem__(self, item: tuple[int, Wanted]) -> Rows:
+        index, wanted = item
+        chosen, decoded, ids, labels, inputs = set(wanted.rows), set(wanted.decoded), [], [], []
         count = 0
         for row, (image_id, label, data) in enumerate(read_shard(self.shards[index].path)):
             count += 1
             if row in chosen:
+                ids.append(image_id)
+                labels.append(label)
+            if row in decoded:
                 image = decode_mosaic(data) if self.view.kind == "patches" else decode(data, max_pixels=ANY_SIZE)
                 rng = image_rng(image_id) if self.draw is None else image_rng(image_id, *self.draw)
                 inputs.append(self.view(image, rng, training=self.draw is not None))
-                ids.append(image_id)
-                labels.append(label)
         if count != self.shards[index].samples:
             raise ContractError(f"{self.shards[index].path}: expected {self.shards[index].samples} samples, found {count}")
-        stacked = {name: torch.from_numpy(np.stack([each[name] for each in inputs])) for name in inputs[0]}
-        return Rows(index, np.array(sorted(chosen)), ids, torch.tensor(labels, dtype=torch.float32), stacked)
+        stacked = {name: torch.from_numpy(np.stack([each[name] for each in inputs])) for name in (inputs[0] if inputs else ())}
+        known = torch.tensor(labels, dtype=torch.float32)
+        return Rows(index, np.array(sorted(chosen)), ids, known, stacked, np.array(sorted(decoded), dtype=np.int64))
 
 
-def _assemble(shards: list[Shard], batches: NDArray[np.int64], reader: _Reader, workers: int) -> Iterator[Batch]:
+def _assemble(shards: list[Shard], batches: NDArray[np.int64], reader: _Reader, workers: int, own: slice) -> Iterator[Batch]:
     """Yield ``batches`` (n, B, 2) as soon as their samples have been read; let go of a shard after its last sample."""
-    wanted: dict[int, list[int]] = {}
+    wanted: dict[int, Wanted] = {}
     for shard, row in batches.reshape(-1, 2).tolist():
-        wanted.setdefault(shard, []).append(row)
-    left = {shard: len(rows) for shard, rows in wanted.items()}
+        wanted.setdefault(shard, Wanted([], [])).rows.append(row)
+    for shard, row in batches[:, own].reshape(-1, 2).tolist():
+        wanted[shard].decoded.append(row)
+    left = {shard: len(each.rows) for shard, each in wanted.items()}
     held: dict[int, Rows] = {}
     arriving = _read_all(reader, wanted, workers)
     for batch in batches:
@@ -129,30 +162,32 @@ def _assemble(shards: list[Shard], batches: NDArray[np.int64], reader: _Reader, 
         while not counts.keys() <= held.keys():
             read = next(arriving)
             held[read.shard] = read
-        yield _gather(held, batch)
+        yield _gather(held, batch, own)
         for shard, count in counts.items():
             left[shard] -= count
             if not left[shard]:
                 del held[shard]
 
 
-def _gather(held: dict[int, Rows], batch: NDArray[np.int64]) -> Batch:
-    """Take the samples (B, 2) of a batch out of the shards that are held, and put them in the batch's order."""
-    parts, places = [], []
-    for shard in np.unique(batch[:, 0]):
-        place = np.flatnonzero(batch[:, 0] == shard)
-        parts.append(held[int(shard)].take(np.searchsorted(held[int(shard)].rows, batch[place, 1])))
+def _gather(held: dict[int, Rows], batch: NDArray[np.int64], own: slice) -> Batch:
+    """Take the samples (B, 2) of a batch out of the shards that are held, in the batch's order; the inputs of ``own`` only."""
+    image_ids, labels = zip(*(held[shard].facts(row) for shard, row in batch.tolist()), strict=True)
+    mine, parts, places = batch[own], [], []
+    for shard in np.unique(mine[:, 0]):
+        place = np.flatnonzero(mine[:, 0] == shard)
+        parts.append(held[int(shard)].inputs_of(mine[place, 1]))
         places.append(place)
     back = torch.from_numpy(np.argsort(np.concatenate(places)))
-    ids = [image_id for part in parts for image_id in part.image_ids]
-    return Batch(
-        {name: torch.cat([part.inputs[name] for part in parts])[back] for name in parts[0].inputs},
-        torch.cat([part.is_fake_B for part in parts])[back],
-        [ids[position] for position in back.tolist()],
-    )
+    inputs = {name: torch.cat([part[name] for part in parts])[back] for name in parts[0]}
+    return Batch(inputs, torch.tensor(labels), list(image_ids))
 
 
-def _read_all(reader: _Reader, wanted: dict[int, Sequence[int]], workers: int) -> Iterator[Rows]:
+def _onto(device: torch.device, tensor: Tensor) -> Tensor:
+    """Return a tensor on ``device``; for CUDA from pinned memory, or the host would wait for the steps that are queued."""
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+
+def _read_all(reader: _Reader, wanted: dict[int, Wanted], workers: int) -> Iterator[Rows]:
     """Yield the wanted rows of every shard in the order of ``wanted``; the workers read ahead, the order stays."""
     yield from DataLoader(reader, batch_size=None, sampler=list(wanted.items()), num_workers=workers, collate_fn=_as_is)
 

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from nullscope import ranks
 from nullscope.contracts import SPLITS, VIEWS
 from nullscope.data.listing import distinct_images
 from nullscope.data.shards import Item, write_manifest, write_shard
@@ -49,7 +50,7 @@ def write_tars(
     # A server that has imported torch once forks the workers: they start at once, and inherit no lock of a thread of ours.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(workers, context, _one_thread) as pool:
+    with ProcessPoolExecutor(workers, context, _worker) as pool:
         for tar, _ in zip(pending, pool.map(_Write(out, patches, max_pixels, tuple(prepare)), pending), strict=True):
             yield tar
 
@@ -74,8 +75,9 @@ class _Write:
         write_shard(tar.items, path, tar.view, self.patches, self.max_pixels, self.prepare)
 
 
-def _one_thread() -> None:
+def _worker() -> None:
     """Each process of the pool is one worker; torch would start a thread per CPU in each."""
     import torch
 
+    ranks.end_with_parent()
     torch.set_num_threads(1)

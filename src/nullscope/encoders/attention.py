@@ -5,6 +5,8 @@ shares one A among the three, adapts the output projection too, and accepts ``lo
 attention becomes a `SplitAttention` with four linear layers that hold the same numbers, peft wraps q, k and v, and
 `fused_state_dict` goes back to weights that stock open_clip loads.
 
+In a training on several ranks a rank has some rows of the batch; its dropout drops what it would with one rank (`RowDropout`).
+
 B images, T tokens, E width of the tower, h heads.
 """
 
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nullscope.config import Params
+from nullscope.encoders.sharing import RowDropout
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 
@@ -81,6 +84,9 @@ def add_lora(tower: nn.Module, params: LoraParams) -> None:
         target_modules=rf"transformer\.resblocks\.({'|'.join(map(str, range(depth - adapted, depth)))})\.attn\.(q|k|v)_proj",
     )
     peft.inject_adapter_in_model(config, tower)
+    for layer in tower.modules():
+        if isinstance(layer, LoraLayer) and params.dropout:
+            layer.lora_dropout["default"] = RowDropout(params.dropout).train(layer.training)
 
 
 def fused_state_dict(tower: nn.Module) -> dict[str, Tensor]:

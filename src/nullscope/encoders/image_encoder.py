@@ -11,18 +11,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+import torch
 from peft.tuners.lora import LoraLayer
-from torch import Tensor, nn
+from torch import Tensor
 
 from nullscope.encoders.attention import LoraParams, add_lora
 from nullscope.encoders.clip import clip_facts, load_image_tower
+from nullscope.encoders.sharing import Encoder
 from nullscope.ops.patches import permute_patches
 from nullscope.ops.pixels import IMAGENET_MEAN, IMAGENET_STD, flip_where, normalise
 
 Statistics = Literal["clip", "imagenet"]  # what images are normalised with; the code of DGS-Net takes ImageNet's for CLIP
 
 
-class ImageEncoder(nn.Module):
+class ImageEncoder(Encoder):
     """The frozen image tower of the CLIP in ``directory``; with ``lora``, a trainable adapter on q, k and v of its blocks."""
 
     def __init__(self, directory: Path, lora: LoraParams | None, statistics: Statistics) -> None:
@@ -35,8 +37,19 @@ class ImageEncoder(nn.Module):
             add_lora(self.tower, lora)
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Return the image features, (B, D) not normalised, of what a view of `nullscope.data.views` gives."""
-        return self.tower(self.pixels(inputs))
+        """Return the image features, (B, D) not normalised, of what a view of `nullscope.data.views` gives.
+
+        In a training on several ranks ``inputs`` holds this rank's rows, and the features are of the whole batch.
+        """
+        return self.gathered(self.tower(self.pixels(inputs)))
+
+    def compile_tower(self) -> None:
+        """Let torch.compile make the tower's kernels, at the first forward pass; names and weights stay.
+
+        Random numbers are drawn as without it: its own would drop other entries, and that is another training.
+        """
+        torch._inductor.config.fallback_random = True
+        self.tower.compile()
 
     def pixels(self, inputs: dict[str, Tensor]) -> Tensor:
         """Return what the tower sees, (B, 3, P, P) float32.

@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 from tqdm import tqdm
 
+from nullscope import ranks
 from nullscope.config import Params
 from nullscope.files import replacing_directory
 from nullscope.world import camera, generators, scenes
@@ -124,5 +125,5 @@ def _rendered(jobs: list[Job], workers: int) -> Iterator[Picture]:
     if workers == 1:
         yield from map(render, jobs)
     else:
-        with ProcessPoolExecutor(workers) as pool:
+        with ProcessPoolExecutor(workers, initializer=ranks.end_with_parent) as pool:
             yield from pool.map(render, jobs, chunksize=16)

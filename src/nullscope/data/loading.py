@@ -107,20 +107,39 @@ class _Reader(Dataset):
 
     def __getitem__(self, wanted: tuple[int, Sequence[int]]) -> Rows:
         index, rows = wanted
-        chosen, ids, labels, inputs = set(rows), [], [], []
+        chosen, ids, labels, stacked = set(rows), [], [], _Stack(len(rows))
         count = 0
         for row, (image_id, label, data) in enumerate(read_shard(self.shards[index].path)):
             count += 1
             if row in chosen:
                 image = decode_mosaic(data) if self.view.kind == "patches" else decode(data, max_pixels=ANY_SIZE)
                 rng = image_rng(image_id) if self.draw is None else image_rng(image_id, *self.draw)
-                inputs.append(self.view(image, rng, training=self.draw is not None))
+                stacked.add(self.view(image, rng, training=self.draw is not None))
                 ids.append(image_id)
                 labels.append(label)
         if count != self.shards[index].samples:
             raise ContractError(f"{self.shards[index].path}: expected {self.shards[index].samples} samples, found {count}")
-        stacked = {name: torch.from_numpy(np.stack([each[name] for each in inputs])) for name in inputs[0]}
-        return Rows(index, np.array(sorted(chosen)), ids, torch.tensor(labels, dtype=torch.float32), stacked)
+        return Rows(index, np.array(sorted(chosen)), ids, torch.tensor(labels, dtype=torch.float32), stacked.tensors())
+
+
+class _Stack:
+    """The arrays of many images, each put in its place as it comes, so that less memory is touched than by `np.stack`."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.filled = count, 0
+        self.arrays: dict[str, NDArray] = {}
+
+    def add(self, inputs: dict[str, NDArray]) -> None:
+        """Take the arrays of the next image, of the shapes of the first one's."""
+        if not self.arrays:
+            self.arrays = {name: np.empty((self.count, *array.shape), array.dtype) for name, array in inputs.items()}
+        for name, array in inputs.items():
+            self.arrays[name][self.filled] = array
+        self.filled += 1
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what was taken, of the first ``filled`` images."""
+        return {name: torch.from_numpy(array[: self.filled]) for name, array in self.arrays.items()}
 
 
 def _assemble(shards: list[Shard], batches: NDArray[np.int64], reader: _Reader, workers: int) -> Iterator[Batch]:

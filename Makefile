@@ -36,7 +36,11 @@ params: $(READY) ## compose params.yaml from conf/, as `dvc exp run` does
 
 bench: $(READY) ## measure
 	python bench/patch_selection.py
+	python bench/shard_reading.py
 	python bench/training_step.py
+	python bench/captioning.py
+	python bench/scoring.py
+	python bench/start_up.py
 
 clean: ## delete everything the pipeline made, the cache included
 	rm -rf data models scores reports .nullscope .dvc/cache .dvc/tmp mlflow.db mlartifacts

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -40,10 +41,24 @@ def median_seconds(
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+def cpu_seconds() -> float:
+    """A clock that counts the CPU time of this process and of its children, once they have ended; it does not see neighbours."""
+    return time.process_time() + sum(os.times()[2:4])
+
+
+def synchronised(act: Callable[[], object], device: torch.device) -> Callable[[], None]:
+    """Return ``act`` followed by waiting for what it left to do on a GPU, so that a clock sees all of it."""
+
+    def wait() -> None:
+        act()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return wait
+
+
 def machine() -> dict[str, Any]:
     """Return what a reader has to know of this machine, and nothing that names it."""
-    import torch
-
     cuda = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     packages = ("torch", "numpy", "pillow")
     return {
@@ -58,7 +73,7 @@ def machine() -> dict[str, Any]:
 def publish(name: str, rows: Sequence[Mapping[str, Any]], **facts: object) -> None:
     """Print ``rows`` as an aligned table and write them with ``facts`` and the machine to ``bench/results/<name>.json``."""
     here = machine()
-    console = Console(width=130)
+    console = Console(width=150)
     console.print(_table(name.replace("_", " "), rows))
     cuda = ", ".join(here["cuda"]) or "none"
     console.print(f"{here['cpu']}, {here['cpus']} CPUs; CUDA: {cuda}; torch {here['versions']['torch']}")

@@ -7,50 +7,42 @@ removes a thin basis (bf16 where there is a GPU). Both train the same LoRA'd tow
 
 The share of the product rate is the rate of the tower's products (forward and backward, as torch counts them) over the rate that
 one large product reaches on the same device in the same run.
+
+A GPU's step also depends on what a CPU hardly feels, which is therefore counted: operations (each at least one kernel on a GPU;
+views are none), waits for the device, and bytes moved to it.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import torch
 from measure import median_seconds, publish
-from safetensors.torch import save_file
-from torch import Tensor
+from samples import PATCH_PX, patches_of, write_clip
+from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from nullscope import detectors, ranks
 from nullscope.config import read_params, section_of
 from nullscope.data.loading import Batch
+from nullscope.data.text import TextTable
 from nullscope.detectors.base import Context, Detector
-from nullscope.encoders.clip import load_text_encoder
-from nullscope.encoders.fetch import EMBEDDED, ClipSource, fetch_clip
+from nullscope.encoders.clip import load_image_tower, load_text_encoder
 from nullscope.ops.contrastive import supervised_contrastive_loss
-from nullscope.ops.patches import PatchParams
 
-PATCH_PX = {"embedded": 16, "vit_l_14": 32}
 CAPTION = "a small red circle on sand before sky"
+TOKENS = 77  # of a caption, int64; its features come back and go to the device again
+DETECTORS = ("clip_lora", "ns_net", "dgs_net")
 Step = Callable[[], None]
-
-
-def write_clip(size: str, folder: Path) -> Path:
-    """Write the CLIP of the package, or a randomly initialised ViT-L/14: speed does not ask what the weights are."""
-    if size == "embedded":
-        fetch_clip(ClipSource(repository=EMBEDDED, revision="1", architecture=EMBEDDED), folder)
-        return folder
-    config = open_clip.get_model_config("ViT-L-14-quickgelu")
-    folder.mkdir()
-    save_file(open_clip.model.CLIP(**config).state_dict(), folder / "open_clip_model.safetensors")
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
-    return folder
+Encode = Callable[[list[str]], Tensor]
 
 
 def random_batch(size: str, count: int, width: int) -> Batch:
@@ -62,17 +54,19 @@ def random_batch(size: str, count: int, width: int) -> Batch:
         "order": torch.stack([torch.randperm(49, generator=rng) for _ in range(count)]),
         "flip": torch.rand(count, generator=rng) < 0.5,
     }
-    return Batch(inputs, (torch.arange(count) % 2).float(), [""] * count, torch.randn(count, width, generator=rng))
+    ids, is_fake_B = [str(row) for row in range(count)], (torch.arange(count) % 2).float()
+    return Batch(inputs, is_fake_B, ids, torch.randn(count, width, generator=rng))
 
 
 def our_step(detector: Detector, batch: Batch, device: torch.device, bf16: bool) -> Step:
     """The step of nullscope.training, on a batch that a loader would bring."""
-    optimizer = detector.optimizer(detector.phases()[0])
+    optimizer = detector.optimizer(detector.phases()[-1])
+    text = TextTable(batch.image_ids, batch.text_BD, "the benchmark") if detector.needs_captions else None
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            losses = detector.losses(batch.to(device))
+            losses = detector.losses(batch.to(device, text))
         detector.backward(losses)
         optimizer.step()
         sum(losses.values()).item()
@@ -80,9 +74,9 @@ def our_step(detector: Detector, batch: Batch, device: torch.device, bf16: bool)
     return step
 
 
-def naive_step(detector: Detector, batch: Batch, encode: Callable[[list[str]], Tensor], device: torch.device) -> Step:
+def naive_step(detector: Detector, batch: Batch, encode: Encode, device: torch.device) -> Step:
     """The same training, written as the published code is."""
-    optimizer = detector.optimizer(detector.phases()[0])
+    optimizer = detector.optimizer(detector.phases()[-1])
     clip = detector.clip
 
     def step() -> None:
@@ -104,6 +98,66 @@ def naive_step(detector: Detector, batch: Batch, encode: Callable[[list[str]], T
     return step
 
 
+def naive_dgs_step(detector: Detector, batch: Batch, encode: Encode, teacher: nn.Module, device: torch.device) -> Step:
+    """DGS-Net the straightforward way: a second, frozen tower, captions encoded again, gradients put together by hand."""
+    optimizer, clip = detector.optimizer(detector.phases()[-1]), detector.clip
+
+    def step() -> None:
+        optimizer.zero_grad()
+        images = torch.stack([mosaic_by_hand(image, clip.mean, clip.std) for image in batch.inputs["image"]]).to(device)
+        is_fake_B = batch.is_fake_B.to(device)
+        with torch.no_grad():
+            frozen_BD = teacher(images)
+        feature_BD, text_BD = clip.tower(images), encode([CAPTION] * len(images)).clone().to(device)
+        heads = ((detector.head, feature_BD), (detector.text_head, text_BD), (detector.frozen_head, frozen_BD))
+        seen = [feature.detach().requires_grad_() for _, feature in heads]
+        losses = [
+            F.binary_cross_entropy_with_logits(head(leaf).squeeze(1), is_fake_B)
+            for (head, _), leaf in zip(heads, seen, strict=True)
+        ]
+        (losses[0] + losses[1]).backward()
+        help_BD = torch.autograd.grad(losses[2], seen[2])[0].clamp(max=0)
+        harm_BD = F.normalize(seen[1].grad.clamp(min=0), dim=1)
+        task_BD = seen[0].grad
+        feature_BD.backward(task_BD - harm_BD * (task_BD * harm_BD).sum(1, keepdim=True) + 0.2 * help_BD)
+        optimizer.step()
+        (losses[0] + losses[1]).item()
+
+    return step
+
+
+class Counts(TorchDispatchMode):
+    """Counts what a step asks of a device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = self.waits = self.flops = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.operations += not func.is_view
+        self.waits += func.overloadpacket in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero)
+        if func.overloadpacket in flop_registry:
+            self.flops += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def counted(step: Step) -> Counts:
+    """Return the counts of one step, after one that does not count."""
+    step()
+    with Counts() as counts:
+        step()
+    return counts
+
+
+def megabytes(batch: Batch, *, captions: bool) -> tuple[float, float]:
+    """Return what ours and the naive step move to the device: bytes and text features, or float32 and tokens."""
+    images = batch.inputs["image"]
+    ours = sum(tensor.nbytes for tensor in batch.inputs.values()) + batch.is_fake_B.nbytes + captions * batch.text_BD.nbytes
+    naive = 4 * images.numel() + batch.is_fake_B.nbytes + captions * len(images) * (TOKENS * 8 + batch.text_BD[0].nbytes)
+    return ours / 1e6, naive / 1e6
+
+
 def mosaic_by_hand(image_CHW: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Shuffle, flip and normalise one mosaic as the official transform does: a loop over patches, Python's generator."""
     pixels = image_CHW.permute(1, 2, 0).numpy()
@@ -118,6 +172,11 @@ def mosaic_by_hand(image_CHW: Tensor, mean: tuple[float, ...], std: tuple[float,
         canvas = canvas[:, ::-1]
     scaled = (canvas.astype(np.float32) / 255 - np.array(mean, np.float32)) / np.array(std, np.float32)
     return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
+
+
+def weights_mb(*towers: nn.Module) -> float:
+    """Return the size of all weights of image towers."""
+    return sum(parameter.nbytes for tower in towers for parameter in tower.parameters()) / 1e6
 
 
 def product_rate(device: torch.device, bf16: bool) -> float:
@@ -136,17 +195,22 @@ def measure(size: str, name: str, count: int, rounds: int, device: torch.device)
     bf16 = device.type == "cuda"
     with tempfile.TemporaryDirectory() as folder:
         clip = write_clip(size, Path(folder) / "clip")
-        patches = PatchParams(patch_px=PATCH_PX[size], grid=7, fill="repeat")
         params = section_of(read_params(), f"detectors.{name}")
-        detector = detectors.build(name, params, Context(clip=clip, patches=patches), seed=0)
-        encode = load_text_encoder(clip, device)
+        detector = detectors.build(name, params, Context(clip=clip, patches=patches_of(size)), seed=0)
+        encode, teacher = load_text_encoder(clip, device), load_image_tower(clip).to(device)
     batch = random_batch(size, count, detector.clip.width)
     detector.prepare(iter([torch.randn(64, detector.clip.width)]))
     detector.to(device).train()
     ours = our_step(detector, batch, device, bf16)
-    with FlopCounterMode(display=False) as counter:
-        ours()
-    seconds = median_seconds({"ours": ours, "naive": naive_step(detector, batch, encode, device)}, rounds=rounds)
+    surgery = name == "dgs_net"
+    naive = naive_dgs_step(detector, batch, encode, teacher, device) if surgery else naive_step(detector, batch, encode, device)
+    # The CPU step is single-threaded: its own CPU time does not see the neighbours.
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    seconds = median_seconds({"ours": ours, "naive": naive}, rounds=rounds, clock=clock)
+    ours_counts, naive_counts = counted(ours), counted(naive)
+    counters = len(detector.phases()[-1].parameters)  # Adam reads one per parameter; a GPU's lie on the host
+    weights = weights_mb(detector.clip.tower), weights_mb(detector.clip.tower, *[teacher] * surgery)
+    ours_mb, naive_mb = megabytes(batch, captions=detector.needs_captions)
     return {
         "encoders": size,
         "detector": name,
@@ -154,7 +218,11 @@ def measure(size: str, name: str, count: int, rounds: int, device: torch.device)
         "ours images/s": count / seconds["ours"],
         "naive images/s": count / seconds["naive"],
         "naive / ours": seconds["naive"] / seconds["ours"],
-        "share of product rate": counter.get_total_flops() / seconds["ours"] / product_rate(device, bf16),
+        "share of product rate": ours_counts.flops / seconds["ours"] / product_rate(device, bf16),
+        "operations": f"{ours_counts.operations} / {naive_counts.operations}",
+        "waits": f"{ours_counts.waits - counters} / {naive_counts.waits - counters}",
+        "MB to the device": f"{ours_mb:.2f} / {naive_mb:.2f}",
+        "tower MB": f"{weights[0]:.1f} / {weights[1]:.1f}",
     }
 
 
@@ -162,11 +230,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoders", choices=sorted(PATCH_PX), help="default: embedded, and vit_l_14 where there is a GPU")
     parser.add_argument("--batch", type=int, default=32, help="images of a step (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=9, help="rounds of interleaved timing (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of interleaved timing (default: %(default)s)")
     options = parser.parse_args()
     device = ranks.device()
     sizes = [options.encoders] if options.encoders else ["embedded"] + ["vit_l_14"] * (device.type == "cuda")
-    rows = [measure(size, name, options.batch, options.rounds, device) for size in sizes for name in ("clip_lora", "ns_net")]
+    rows = [measure(size, name, options.batch, options.rounds, device) for size in sizes for name in DETECTORS]
     name = f"training_step-{options.encoders}" if options.encoders else "training_step"
     publish(name, rows, rounds=options.rounds, device=device.type, threads=torch.get_num_threads())
 

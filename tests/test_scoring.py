@@ -61,3 +61,27 @@ def test_only_the_first_features_are_kept_and_every_logit(small):
     assert table["logit"].to_pylist() == logits(detector, rows, CPU)
     assert kept_features(table).equals(features(detector, rows, CPU).slice(0, 3).combine_chunks())
     assert table["feature"].null_count == 4
+
+
+def test_a_detector_of_bf16_is_scored_in_bf16_and_its_logits_are_not_cut_to_8_bits(small):
+    exact, rough = (
+        detectors.build("linear_probe", {**conf_of("linear_probe"), "precision": precision}, small.context, seed=0)
+        for precision in ("fp32", "bf16")
+    )
+    rows = next(read_whole(small.shards("patches"), exact.view, workers=0))
+    (expected, exact_NK), (found, rough_NK) = (scoring.judge(detector, rows, CPU) for detector in (exact, rough))
+    assert found.dtype == rough_NK.dtype == torch.float32
+    assert 0 < (rough_NK - exact_NK).abs().max() < 0.05 * exact_NK.abs().max()
+    assert torch.equal(found, rough.classify(rough_NK)) and not torch.equal(found, found.bfloat16().float())
+    assert (found - expected).abs().max() < 0.05 * exact_NK.norm(dim=1).max()
+
+
+def test_batches_in_order_are_the_rows_themselves(small):
+    detector = detectors.build("linear_probe", conf_of("linear_probe"), small.context, seed=0)
+    rows = next(read_whole(small.shards("patches"), detector.view, workers=0))
+    batches = list(rows.batches(3))
+    assert [len(batch.image_ids) for batch in batches] == [3, 3, 1]
+    assert [name for batch in batches for name in batch.image_ids] == rows.image_ids
+    for name, whole in rows.inputs.items():
+        assert torch.equal(torch.cat([batch.inputs[name] for batch in batches]), whole)
+        assert batches[1].inputs[name].data_ptr() == whole[3:].data_ptr()

@@ -1,4 +1,4 @@
-"""Captions of images: decoding and resizing in the loader's processes, BLIP on the device.
+"""Captions of images: decoding and resizing in the loader's processes, which read ahead; BLIP on the device.
 
 `captions` writes those of a data set, a `Writer` those of the images that a detector with captions at inference is to judge.
 """
@@ -31,7 +31,8 @@ def captions(
     # A batch never spans two chunks: what BLIP computes for a chunk is the same whichever rank has it.
     starts = [(chunk, start) for chunk in chunks for start in range(0, len(chunk), params.batch_size)]
     batches = [chunk[start : start + params.batch_size] for chunk, start in starts]
-    pixels = iter(DataLoader(_Pixels(batches, PixelReader(blip), max_pixels), batch_size=None, num_workers=workers))
+    read = _Pixels(batches, PixelReader(blip), max_pixels)
+    pixels = iter(DataLoader(read, batch_size=None, num_workers=workers, pin_memory=device.type == "cuda"))
     for chunk in chunks:
         found: list[str] = []
         while len(found) < len(chunk):
@@ -50,7 +51,7 @@ class Writer:
         self.encode = load_text_encoder(clip, device)
 
     def features(self, pixels: Mapping[str, Tensor]) -> TextTable:
-        """Return the features of the captions of the images that ``pixels`` names, as `PixelReader` sees them: (3, S, S) each."""
+        """Return the features of the captions of the images that ``pixels`` names; (3, S, S) uint8 each, of `PixelReader`."""
         known = {name: self.given[name] for name in pixels if name in self.given}
         left = [name for name in pixels if name not in known]
         for start in range(0, len(left), self.params.batch_size):
@@ -60,7 +61,7 @@ class Writer:
 
 
 class _Pixels(Dataset):
-    """Batches of images as BLIP sees them, (B, 3, S, S)."""
+    """Batches of images as BLIP sees them, (B, 3, S, S) uint8."""
 
     def __init__(self, batches: Sequence[Sequence[Item]], reader: PixelReader, max_pixels: int) -> None:
         self.batches, self.reader, self.max_pixels = batches, reader, max_pixels

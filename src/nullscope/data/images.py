@@ -205,7 +205,7 @@ def _rgb(image: ImageFile.ImageFile) -> Image.Image:
         return Image.alpha_composite(Image.new("RGBA", layer.size, WHITE), layer).convert("RGB")
     if image.mode not in PLAIN_MODES:
         raise ImageError(f"{_format(image)} in Pillow's mode {image.mode}: no agreed black and white; save it with 8 or 16 bits")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
 
 def _orientation(image: ImageFile.ImageFile) -> int:

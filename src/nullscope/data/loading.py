@@ -116,9 +116,10 @@ class Rows:
         return Batch(inputs, self.labels[chosen], [self.image_ids[position] for position in positions])
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """Yield all samples in batches of at most ``size``, in order."""
-        for positions in np.split(np.arange(len(self.image_ids)), range(size, len(self.image_ids), size)):
-            yield self.take(positions)
+        """Yield all samples in batches of at most ``size``, in order, without a copy."""
+        for part in (slice(start, start + size) for start in range(0, len(self.image_ids), size)):
+            inputs = {name: tensor[part] for name, tensor in self.inputs.items()}
+            yield Batch(inputs, self.labels[part], self.image_ids[part])
 
 
 class _Reader(Dataset):
@@ -129,7 +130,8 @@ class _Reader(Dataset):
 
     def __getitem__(self, item: tuple[int, Wanted]) -> Rows:
         index, wanted = item
-        chosen, decoded, ids, labels, inputs = set(wanted.rows), set(wanted.decoded), [], [], []
+        chosen, decoded, ids, labels = set(wanted.rows), set(wanted.decoded), [], []
+        stacked = _Stack(len(wanted.decoded))
         count = 0
         for row, (image_id, label, data) in enumerate(read_shard(self.shards[index].path)):
             count += 1
@@ -139,12 +141,31 @@ class _Reader(Dataset):
             if row in decoded:
                 image = decode_mosaic(data) if self.view.kind == "patches" else decode(data, max_pixels=ANY_SIZE)
                 rng = image_rng(image_id) if self.draw is None else image_rng(image_id, *self.draw)
-                inputs.append(self.view(image, rng, training=self.draw is not None))
+                stacked.add(self.view(image, rng, training=self.draw is not None))
         if count != self.shards[index].samples:
             raise ContractError(f"{self.shards[index].path}: expected {self.shards[index].samples} samples, found {count}")
-        stacked = {name: torch.from_numpy(np.stack([each[name] for each in inputs])) for name in (inputs[0] if inputs else ())}
         known = torch.tensor(labels, dtype=torch.float32)
-        return Rows(index, np.array(sorted(chosen)), ids, known, stacked, np.array(sorted(decoded), dtype=np.int64))
+        return Rows(index, np.array(sorted(chosen)), ids, known, stacked.tensors(), np.array(sorted(decoded), dtype=np.int64))
+
+
+class _Stack:
+    """The arrays of many images, each put in its place as it comes, so that less memory is touched than by `np.stack`."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.filled = count, 0
+        self.arrays: dict[str, NDArray] = {}
+
+    def add(self, inputs: dict[str, NDArray]) -> None:
+        """Take the arrays of the next image, of the shapes of the first one's."""
+        if not self.arrays:
+            self.arrays = {name: np.empty((self.count, *array.shape), array.dtype) for name, array in inputs.items()}
+        for name, array in inputs.items():
+            self.arrays[name][self.filled] = array
+        self.filled += 1
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what was taken, of the first ``filled`` images."""
+        return {name: torch.from_numpy(array[: self.filled]) for name, array in self.arrays.items()}
 
 
 def _assemble(shards: list[Shard], batches: NDArray[np.int64], reader: _Reader, workers: int, own: slice) -> Iterator[Batch]:
@@ -184,7 +205,8 @@ def _gather(held: dict[int, Rows], batch: NDArray[np.int64], own: slice) -> Batc
 
 def _onto(device: torch.device, tensor: Tensor) -> Tensor:
     """Return a tensor on ``device``; for CUDA from pinned memory, or the host would wait for the steps that are queued."""
-    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+    pinned = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
+    return pinned.to(device, non_blocking=True)
 
 
 def _read_all(reader: _Reader, wanted: dict[int, Wanted], workers: int) -> Iterator[Rows]:

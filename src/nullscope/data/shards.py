@@ -116,8 +116,11 @@ def encode_mosaic(mosaic_HWC: NDArray[np.uint8]) -> bytes:
 
 
 def decode_mosaic(data: bytes) -> NDArray[np.uint8]:
-    """Return the (M, M, 3) uint8 mosaic of a sample of the view ``patches``."""
-    return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+    """Return the (M, M, 3) uint8 mosaic of a sample of the view ``patches``, read-only.
+
+    Naming the format spares Pillow a try of its other readers, which is a sixth of the time of a small mosaic.
+    """
+    return np.asarray(Image.open(io.BytesIO(data), formats=("WEBP",)))
 
 
 def read_item(item: Item) -> bytes:

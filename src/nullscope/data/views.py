@@ -69,7 +69,9 @@ class Whole:
 
     def _window(self, image_HWC: NDArray[np.uint8], rng: np.random.Generator, training: bool) -> NDArray[np.uint8]:
         missing = [max(0, self.side - size) for size in image_HWC.shape[:2]]
-        padded = np.pad(image_HWC, [(lack // 2, lack - lack // 2) for lack in missing] + [(0, 0)])
+        padded = image_HWC
+        if any(missing):
+            padded = np.pad(image_HWC, [(lack // 2, lack - lack // 2) for lack in missing] + [(0, 0)])
         spare = [size - self.side for size in padded.shape[:2]]
         # Halves are rounded to even, as torchvision's CenterCrop does.
         top, left = (int(rng.integers(room + 1)) if training else round(room / 2) for room in spare)

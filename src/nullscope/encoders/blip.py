@@ -1,6 +1,11 @@
 """Captions from a frozen BLIP: a folder with ``config.json``, ``model.safetensors``, its tokenizer and its processor.
 
-Greedy decoding in float32 (or bf16 on a GPU), so that a caption depends on its image alone.
+Greedy decoding, so that a caption depends on its image alone: in float32 on the CPU, in bf16 on a GPU. The difference is another
+caption for 5 of the embedded world's 2,060 images (bf16 on the CPU against float32).
+
+All images of a call are decoded until the longest caption ends. Of Salesforce's base BLIP an image costs 111 GFLOP in the image
+tower and 16 in the keys and values that the text decoder makes of it once; a token costs 0.3. So finished captions stay in the
+batch, and captions are not sorted by length: there is nothing to gain.
 """
 
 from __future__ import annotations
@@ -36,17 +41,18 @@ class Captioner:
         """Raises `ValueError` if ``directory`` is not a BLIP."""
         _check(directory)
         model = BlipForConditionalGeneration.from_pretrained(directory, local_files_only=True, use_safetensors=True)
-        self.model = model.requires_grad_(False).eval().to(device)
+        self.model = model.requires_grad_(False).eval().to(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
         self.tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        self.directory, self.device = directory, device
+        self.scale, self.directory, self.device = LevelScale(directory), directory, device
         # An image unlike those it was trained on may never end its caption; a small BLIP has few positions for it.
         self.new_tokens = min(params.max_new_tokens, model.config.text_config.max_position_embeddings - 1)
 
     def caption(self, pixels_BCHW: Tensor) -> list[str]:
-        """Return one caption per image of `PixelReader`, (B, 3, S, S) float32. Raises `ValueError` on an empty caption."""
+        """Return one caption per image of `PixelReader`, (B, 3, S, S) uint8. Raises `ValueError` on an empty caption."""
         with torch.inference_mode():
+            scaled_BCHW = self.scale(pixels_BCHW.to(self.device, non_blocking=True))
             tokens = self.model.generate(
-                pixel_values=pixels_BCHW.to(self.device),
+                pixel_values=scaled_BCHW.to(self.model.dtype),
                 max_new_tokens=self.new_tokens,
                 do_sample=False,
                 num_beams=1,
@@ -58,18 +64,43 @@ class Captioner:
 
 
 class PixelReader:
-    """What BLIP sees of an image; apart from the model, because it runs in the loader's processes.
+    """What BLIP sees of an image, in levels; apart from the model, because it runs in the loader's processes.
 
-    The image processor is the one built on Pillow: transformers' default is another resizer with other pixels.
+    The resizer is Pillow's: transformers' default is another one with other pixels. Bytes are what travels between processes and
+    to the device, a quarter of the floats that `LevelScale` makes of them there. Pillow is called without transformers around
+    it, whose checks take as long as the work on a small image.
     """
 
     def __init__(self, directory: Path) -> None:
-        _check(directory)
-        self.processor = BlipImageProcessorPil.from_pretrained(directory, local_files_only=True)
+        processor = _processor(directory)
+        self.side, self.resample = (processor.size["width"], processor.size["height"]), processor.resample
 
     def __call__(self, image_HWC: NDArray[np.uint8]) -> Tensor:
-        """Return (3, S, S) float32 of an RGB image (H, W, 3) uint8."""
-        return self.processor(Image.fromarray(image_HWC), return_tensors="pt").pixel_values[0]
+        """Return (3, S, S) uint8 of an RGB image (H, W, 3) uint8."""
+        resized_SSC = np.asarray(Image.fromarray(image_HWC).resize(self.side, self.resample))
+        return torch.from_numpy(np.ascontiguousarray(resized_SSC.transpose(2, 0, 1)))
+
+
+class LevelScale:
+    """From levels to the floats that BLIP was trained on, to the last bit those of its processor in transformers."""
+
+    def __init__(self, directory: Path) -> None:
+        processor = _processor(directory)
+        self.factor, self.mean, self.std = processor.rescale_factor, processor.image_mean, processor.image_std
+
+    def __call__(self, level_BCHW: Tensor) -> Tensor:
+        """Return (B, 3, S, S) float32 of uint8, on the same device."""
+        mean_C11, std_C11 = (torch.tensor(value, device=level_BCHW.device)[:, None, None] for value in (self.mean, self.std))
+        return ((level_BCHW.double() * self.factor).float() - mean_C11) / std_C11  # it scales in double precision
+
+
+def _processor(directory: Path) -> BlipImageProcessorPil:
+    """Return the folder's image processor. Raises `ValueError` if it does something else than the classes above."""
+    _check(directory)
+    processor = BlipImageProcessorPil.from_pretrained(directory, local_files_only=True)
+    if not (processor.do_resize and processor.do_rescale and processor.do_normalize):
+        raise ValueError(f"{directory}: expected a BLIP that resizes, rescales and normalises its images")
+    return processor
 
 
 def _check(directory: Path) -> None:

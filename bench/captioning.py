@@ -1,0 +1,116 @@
+"""Captions: a loop over images as the notebooks around the papers write it, beside ours.
+
+The loop opens a file, runs transformers' processor and `generate` on it alone, in float32. Ours decodes and resizes in a worker
+process, sends bytes to the device and captions 64 images at once (bf16 on a GPU). On the CPU the clock counts the CPU time of all
+processes, on a GPU it is wall time. `tower` is BLIP's image tower alone, in our batches and precision; `padding` the share of
+generated tokens that stand behind the end of a caption. The aim is five times the loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from measure import cpu_seconds, median_seconds, publish, synchronised
+from PIL import Image
+from samples import MAX_PIXELS, photographs, world_pictures, write_blip
+from transformers import AutoTokenizer, BlipForConditionalGeneration
+from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+
+from nullscope import ranks
+from nullscope.captioning import captions
+from nullscope.data.images import decode
+from nullscope.data.shards import Item
+from nullscope.encoders.blip import Captioner, CaptionParams, PixelReader
+
+PARAMS = CaptionParams(max_new_tokens=40, batch_size=64)  # conf/config.yaml
+
+
+def notebook(blip: Path, items: list[Item], device: torch.device, tokens: int) -> Callable[[], list[str]]:
+    """Return the loop over ``items``; the model is loaded here, once."""
+    model = BlipForConditionalGeneration.from_pretrained(blip).to(device).eval()
+    processor, tokenizer = BlipImageProcessorPil.from_pretrained(blip), AutoTokenizer.from_pretrained(blip)
+
+    def caption_all() -> list[str]:
+        found = []
+        for item in items:
+            inputs = processor(Image.open(item.source).convert("RGB"), return_tensors="pt").to(device)
+            with torch.no_grad():
+                out = model.generate(**inputs, max_new_tokens=tokens, do_sample=False, num_beams=1)
+            found.append(tokenizer.decode(out[0], skip_special_tokens=True).strip())
+        return found
+
+    return caption_all
+
+
+def ours(blip: Path, items: list[Item], device: torch.device, workers: int) -> list[str]:
+    """What the stage `caption` does, the loading of the model included."""
+    [table] = captions([items], blip, PARAMS, MAX_PIXELS, device, workers)
+    return table["caption"].to_pylist()
+
+
+def padding(captioner: Captioner, pixels_BCHW: torch.Tensor) -> float:
+    """Return the share of generated tokens that are padding."""
+    with torch.inference_mode():
+        scaled = captioner.scale(pixels_BCHW.to(captioner.device)).to(captioner.model.dtype)
+        tokens = captioner.model.generate(pixel_values=scaled, max_new_tokens=captioner.new_tokens, do_sample=False, num_beams=1)
+    pad = captioner.model.config.text_config.pad_token_id
+    return (tokens == pad).float().mean().item()
+
+
+def measure(size: str, count: int, rounds: int, device: torch.device) -> dict[str, object]:
+    """Return one row of the table. Raises `ValueError` if a caption differs on the CPU."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        items = world_pictures(folder / "images", count) if size == "embedded" else photographs(folder / "images", 512, count)
+        blip = write_blip(size, folder / "blip")
+        captioner, reader = Captioner(blip, PARAMS, device), PixelReader(blip)
+        loop = notebook(blip, items, device, captioner.new_tokens)
+        pixels = torch.stack([reader(decode(item.source.read_bytes(), max_pixels=MAX_PIXELS)) for item in items[:64]])
+        if device.type == "cpu" and loop() != ours(blip, items, device, 0):
+            raise ValueError("the loop and ours wrote different captions")
+
+        def tower() -> None:
+            scaled = captioner.scale(pixels.to(device)).to(captioner.model.dtype)
+            with torch.inference_mode():
+                captioner.model.vision_model(pixel_values=scaled)
+
+        each = {
+            "loop": loop,
+            "ours": lambda: ours(blip, items, device, 1 if device.type == "cpu" else ranks.workers()),
+            "loading": lambda: Captioner(blip, PARAMS, device),
+            "tower": synchronised(tower, device),
+        }
+        seconds = median_seconds(each, rounds=rounds, clock=cpu_seconds if device.type == "cpu" else time.perf_counter)
+        ms = {key: 1e3 * value for key, value in seconds.items()}
+        ours_ms = (ms["ours"] - ms["loading"]) / count
+        return {
+            "encoders": size,
+            "images": count,
+            "loop ms/image": ms["loop"] / count,
+            "ours ms/image": ours_ms,
+            "tower ms/image": ms["tower"] / len(pixels),
+            "loop / ours": ms["loop"] / count / ours_ms,
+            "padding": padding(captioner, pixels),
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoders", choices=["embedded", "base"], help="default: embedded, and base where there is a GPU")
+    parser.add_argument("--images", type=int, default=128, help="images of a round (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of interleaved timing (default: %(default)s)")
+    options = parser.parse_args()
+    device = ranks.device()
+    sizes = [options.encoders] if options.encoders else ["embedded"] + ["base"] * (device.type == "cuda")
+    rows = [measure(size, options.images, options.rounds, device) for size in sizes]
+    name = f"captioning-{options.encoders}" if options.encoders else "captioning"
+    publish(name, rows, rounds=options.rounds, device=device.type, threads=torch.get_num_threads())
+
+
+if __name__ == "__main__":
+    main()

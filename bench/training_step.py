@@ -179,7 +179,7 @@ def weights_mb(*towers: nn.Module) -> float:
     return sum(parameter.nbytes for tower in towers for parameter in tower.parameters()) / 1e6
 
 
-def product_rate(device: torch.device, bf16: bool) -> float:
+def product_rate(device: torch.device, bf16: bool, clock: Callable[[], float]) -> float:
     """Return the rate of a large square matrix product, in floating-point operations per second."""
     side, dtype = (8192 if device.type == "cuda" else 1024), (torch.bfloat16 if bf16 else torch.float32)
     a = torch.randn(side, side, device=device, dtype=dtype)
@@ -187,7 +187,7 @@ def product_rate(device: torch.device, bf16: bool) -> float:
     def multiply() -> None:
         float((a @ a)[0, 0])
 
-    return 2 * side**3 / median_seconds({"product": multiply}, rounds=10)["product"]
+    return 2 * side**3 / median_seconds({"product": multiply}, rounds=10, clock=clock)["product"]
 
 
 def measure(size: str, name: str, count: int, rounds: int, device: torch.device) -> dict[str, object]:
@@ -218,7 +218,7 @@ def measure(size: str, name: str, count: int, rounds: int, device: torch.device)
         "ours images/s": count / seconds["ours"],
         "naive images/s": count / seconds["naive"],
         "naive / ours": seconds["naive"] / seconds["ours"],
-        "share of product rate": ours_counts.flops / seconds["ours"] / product_rate(device, bf16),
+        "share of product rate": ours_counts.flops / seconds["ours"] / product_rate(device, bf16, clock),
         "operations": f"{ours_counts.operations} / {naive_counts.operations}",
         "waits": f"{ours_counts.waits - counters} / {naive_counts.waits - counters}",
         "MB to the device": f"{ours_mb:.2f} / {naive_mb:.2f}",

@@ -27,7 +27,7 @@ from nullscope.data.images import decode
 from nullscope.data.shards import Item
 from nullscope.encoders.blip import Captioner, CaptionParams, PixelReader
 
-PARAMS = CaptionParams(max_new_tokens=40, batch_size=64)  # conf/config.yaml
+PARAMS = CaptionParams(max_new_tokens=40, batch_size=64, precision="fp32")  # conf/config.yaml
 
 
 def notebook(blip: Path, items: list[Item], device: torch.device, tokens: int) -> Callable[[], list[str]]:

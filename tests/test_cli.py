@@ -155,7 +155,7 @@ def captioned(tmp_path_factory):
     detector = detectors.build("ns_net", conf, Context(ASSETS / "clip", patches), seed=0)
     with torch.no_grad():
         detector.head.weight *= 5  # logits of some size, as after training
-    caption = {"max_new_tokens": 40, "batch_size": 4}
+    caption = {"max_new_tokens": 40, "batch_size": 4, "precision": "fp32"}
     made = saved.Made("ns_net", 0, conf, patches, 10**6, caption)
     saved.save(folder / "model", detector, made, saved.Frozen(ASSETS / "clip", ASSETS / "blip"), [])
     paths = sorted((folder / "shards/files").iterdir(), key=lambda path: int(path.stem))

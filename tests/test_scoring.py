@@ -63,17 +63,15 @@ def test_only_the_first_features_are_kept_and_every_logit(small):
     assert table["feature"].null_count == 4
 
 
-def test_a_detector_of_bf16_is_scored_in_bf16_and_its_logits_are_not_cut_to_8_bits(small):
+def test_a_detector_trained_in_bf16_is_scored_in_float32(small):
+    """Its logits would else depend on the batch that an image happens to be in."""
     exact, rough = (
         detectors.build("linear_probe", {**conf_of("linear_probe"), "precision": precision}, small.context, seed=0)
         for precision in ("fp32", "bf16")
     )
     rows = next(read_whole(small.shards("patches"), exact.view, workers=0))
-    (expected, exact_NK), (found, rough_NK) = (scoring.judge(detector, rows, CPU) for detector in (exact, rough))
-    assert found.dtype == rough_NK.dtype == torch.float32
-    assert 0 < (rough_NK - exact_NK).abs().max() < 0.05 * exact_NK.abs().max()
-    assert torch.equal(found, rough.classify(rough_NK)) and not torch.equal(found, found.bfloat16().float())
-    assert (found - expected).abs().max() < 0.05 * exact_NK.norm(dim=1).max()
+    for ours, expected in zip(scoring.judge(rough, rows, CPU), scoring.judge(exact, rows, CPU), strict=True):
+        assert torch.equal(ours, expected)
 
 
 def test_batches_in_order_are_the_rows_themselves(small):

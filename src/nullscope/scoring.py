@@ -25,17 +25,14 @@ def judge(detector: Detector, rows: Rows, device: torch.device, text: TextTable 
     """Return the logits (N,) of the images of ``rows``, in order, and the features (N, K) they are made of.
 
     Both float32 on the CPU; a logit above 0 means generated. ``text`` holds the captions' features, where the detector asks for
-    them at inference. The tower runs in the precision that the detector was trained in, its classifier in float32 always: of
-    bf16, 8 bits of a logit would be left, and many a tie. Nothing is fetched before the last batch is on its way.
+    them at inference. In float32, whatever the detector was trained in: in bf16 a logit would depend on its batch by a hundredth,
+    and many would be ties. Nothing is fetched before the last batch is on its way.
     """
     detector.eval()
-    bf16 = detector.params.precision == "bf16"
     logit, feature = [], []
     for batch in rows.batches(BATCH_SIZE):
         with torch.inference_mode():
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                feature_BK = detector.features(batch.to(device, text))
-            feature.append(feature_BK.float())
+            feature.append(detector.features(batch.to(device, text)).float())
             logit.append(detector.classify(feature[-1]).float())
     return torch.cat(logit).cpu(), torch.cat(feature).cpu()
 

@@ -16,7 +16,7 @@ from nullscope.encoders.blip import Captioner, CaptionParams, LevelScale, PixelR
 
 ASSETS = Path(str(files("nullscope") / "assets"))
 BLIP, CPU = ASSETS / "blip", torch.device("cpu")
-PARAMS = CaptionParams(max_new_tokens=40, batch_size=8)
+PARAMS = CaptionParams(max_new_tokens=40, batch_size=8, precision="fp32")
 
 
 def images(count):
@@ -56,10 +56,10 @@ def test_captions_are_those_of_one_image_at_a_time(processed):
 
 
 def test_bf16_writes_captions_too(processed):
-    """As on a GPU; on the CPU it is float32."""
-    captioner, read = Captioner(BLIP, PARAMS, CPU), PixelReader(BLIP)
-    assert captioner.model.dtype == torch.float32
-    captioner.model.bfloat16()
+    """Where the parameter says so."""
+    assert Captioner(BLIP, PARAMS, CPU).model.dtype == torch.float32
+    captioner, read = Captioner(BLIP, PARAMS.model_copy(update={"precision": "bf16"}), CPU), PixelReader(BLIP)
+    assert captioner.model.dtype == torch.bfloat16
     assert all(captioner.caption(torch.stack([read(image) for image, _ in processed])))
 
 

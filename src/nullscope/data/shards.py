@@ -22,13 +22,14 @@ import webdataset as wds
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import PositiveInt
-from webdataset.tariterators import group_by_keys, tar_file_expander
+from webdataset.tariterators import group_by_keys
 
 from nullscope.config import Params
 from nullscope.contracts import ContractError
 from nullscope.data.archives import read_source
 from nullscope.data.degradations import Name, encode_prepared
 from nullscope.data.images import decode, image_id
+from nullscope.data.tar_members import members
 from nullscope.data.tars import MANIFEST, entries, opened, require
 from nullscope.files import replacing, sha256, write_json
 from nullscope.ops.patches import PatchParams, select
@@ -100,7 +101,7 @@ def read_shard(path: Path) -> Iterator[tuple[str, int, bytes]]:
     Raises `ContractError` on a bad sample and, after the last one, on a tar from elsewhere that is not the listed one (`tars`).
     """
     with opened(path) as file:  # webdataset's own opener leaves the closing to the garbage collector
-        for sample in group_by_keys(tar_file_expander([{"url": str(path), "stream": file}])):
+        for sample in group_by_keys(members(file, str(path))):
             contents = [name for name in sample if not name.startswith("__") and name != "json"]
             if len(contents) != 1 or "json" not in sample:
                 raise ContractError(f"{path}: sample {sample['__key__']!r} holds {sorted(sample)}; expected image and json")

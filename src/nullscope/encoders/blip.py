@@ -1,7 +1,7 @@
 """Captions from a frozen BLIP: a folder with ``config.json``, ``model.safetensors``, its tokenizer and its processor.
 
-Greedy decoding, so that a caption depends on its image alone: in float32 on the CPU, in bf16 on a GPU. The difference is another
-caption for 5 of the embedded world's 2,060 images (bf16 on the CPU against float32).
+Greedy decoding, so that a caption depends on its image alone. bf16 writes another caption for 5 of the embedded world's 2,060
+images than float32, so it is a parameter.
 
 All images of a call are decoded until the longest caption ends. Of Salesforce's base BLIP an image costs 111 GFLOP in the image
 tower and 16 in the keys and values that the text decoder makes of it once; a token costs 0.3. So finished captions stay in the
@@ -11,6 +11,7 @@ batch, and captions are not sorted by length: there is nothing to gain.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,12 +27,15 @@ from nullscope.config import Params
 
 disable_progress_bar()  # of the loading of a few files: it would write over our own
 
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
 
 class CaptionParams(Params):
     """How captions are made; part of what a caption is, so that another value is another caption."""
 
     max_new_tokens: PositiveInt  # 40 in the notebooks of Advanced NS-Net
     batch_size: PositiveInt  # images per call; fixed, because batched sums round differently
+    precision: Literal["fp32", "bf16"]
 
 
 class Captioner:
@@ -41,7 +45,7 @@ class Captioner:
         """Raises `ValueError` if ``directory`` is not a BLIP."""
         _check(directory)
         model = BlipForConditionalGeneration.from_pretrained(directory, local_files_only=True, use_safetensors=True)
-        self.model = model.requires_grad_(False).eval().to(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+        self.model = model.requires_grad_(False).eval().to(device, PRECISIONS[params.precision])
         self.tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
         self.scale, self.directory, self.device = LevelScale(directory), directory, device
         # An image unlike those it was trained on may never end its caption; a small BLIP has few positions for it.

@@ -136,14 +136,16 @@ def hours_of(images: int, ranks: int, number: Mapping[str, float]) -> dict[str, 
 
 
 def memory_of(images: int, found: Results) -> dict[str, float]:
-    """Return the peak in GB of every job of memory.json at this number of rows, by its two lengths; none where not measured."""
-    if "memory" not in found:
-        return {}
-    base = max(found["memory"]["rows_measured"])
+    """Return the peak in GB of every job of memory*.json at this number of rows, from its two lengths; none where not measured.
+
+    ``memory-<name>.json`` goes before ``memory.json``: the same job at other lengths.
+    """
     peaks = {}
-    for row in found["memory"]["rows"]:
-        grown = max(row["B/row, own"], 0) * max(images - base, 0)
-        peaks[row["job"]] = (row[f"peak MB at {base:,}"] * 1e6 + grown) / 1e9
+    for file in sorted(name for name in found if name.startswith("memory")):
+        base = max(found[file]["rows_measured"])
+        for row in found[file]["rows"]:
+            grown = max(row["B/row, own"], 0) * max(images - base, 0)
+            peaks[row["job"]] = (row[f"peak MB at {base:,}"] * 1e6 + grown) / 1e9
     return peaks
 
 

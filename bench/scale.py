@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 HOUR = 3600.0
+MAPPED = ("text",)  # jobs of memory.json whose peak holds pages of a mapped file, which the kernel takes back
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,8 @@ def memory_of(images: int, found: Results) -> dict[str, float]:
     for file in sorted(name for name in found if name.startswith("memory")):
         base = max(found[file]["rows_measured"])
         for row in found[file]["rows"]:
-            grown = max(row["B/row, own"], 0) * max(images - base, 0)
+            growth = row["B/row, own" if row["job"] in MAPPED else "B/row, peak"]
+            grown = max(growth, 0) * max(images - base, 0)
             peaks[row["job"]] = (row[f"peak MB at {base:,}"] * 1e6 + grown) / 1e9
     return peaks
 

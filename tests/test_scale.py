@@ -19,9 +19,10 @@ def scale(monkeypatch):
 
 
 def memory_results() -> dict:
-    job = {"job": "plan", "peak MB at 1,000": 100.0, "peak MB at 3,000": 120.0, "B/row, own": 1000.0, "rows/s": 5.0}
-    sort = {"job": "sort_index", "peak MB at 1,000": 50.0, "peak MB at 3,000": 50.0, "B/row, own": -3.0, "rows/s": 7.0}
-    return {"memory": {"rows": [job, sort], "rows_measured": [1000, 3000]}}
+    job = {"job": "plan", "peak MB at 1,000": 100.0, "peak MB at 3,000": 120.0, "B/row, own": 2.0, "B/row, peak": 1000.0, "rows/s": 5.0}
+    text = {**job, "job": "text", "B/row, own": 10.0}
+    sort = {"job": "sort_index", "peak MB at 1,000": 50.0, "peak MB at 3,000": 50.0, "B/row, own": 9.0, "B/row, peak": -3.0, "rows/s": 7.0}
+    return {"memory": {"rows": [job, sort, text], "rows_measured": [1000, 3000]}}
 
 
 def test_what_is_given_goes_before_what_is_measured_and_that_before_what_is_assumed(scale):
@@ -53,7 +54,7 @@ def test_everything_grows_with_the_images_but_memory_that_was_found_not_to(scale
     numbers = {name: rate.value for name, rate in scale.rates({}, {}).items()}
     few, many = scale.bytes_of(10**5, numbers), scale.bytes_of(10**6, numbers)
     assert all(many[name] == pytest.approx(10 * value) for name, value in few.items())
-    assert scale.memory_of(1_003_000, memory_results()) == pytest.approx({"plan": 1.12, "sort_index": 0.05})
+    assert scale.memory_of(1_003_000, memory_results()) == pytest.approx({"plan": 1.12, "sort_index": 0.05, "text": 0.13})
     assert scale.memory_of(10**6, {}) == {}
 
 

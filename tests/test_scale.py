@@ -19,10 +19,11 @@ def scale(monkeypatch):
 
 
 def memory_results() -> dict:
-    job = {"job": "plan", "peak MB at 1,000": 100.0, "peak MB at 3,000": 120.0, "B/row, own": 2.0, "B/row, peak": 1000.0, "rows/s": 5.0}
-    text = {**job, "job": "text", "B/row, own": 10.0}
-    sort = {"job": "sort_index", "peak MB at 1,000": 50.0, "peak MB at 3,000": 50.0, "B/row, own": 9.0, "B/row, peak": -3.0, "rows/s": 7.0}
-    return {"memory": {"rows": [job, sort, text], "rows_measured": [1000, 3000]}}
+    peaks, rate = {"peak MB at 1,000": 100.0, "peak MB at 3,000": 120.0}, {"rows/s": 7.0}
+    plan = {"job": "plan", **peaks, "B/row, own": 2.0, "B/row, peak": 1000.0, **rate}
+    text = {"job": "text", **peaks, "B/row, own": 10.0, "B/row, peak": 1000.0, **rate}
+    sort = {"job": "sort_index", **peaks, "peak MB at 3,000": 50.0, "B/row, own": 9.0, "B/row, peak": -3.0, **rate}
+    return {"memory": {"rows": [plan, sort, text], "rows_measured": [1000, 3000]}}
 
 
 def test_what_is_given_goes_before_what_is_measured_and_that_before_what_is_assumed(scale):

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 HOUR = 3600.0
+MAPPED = ("text",)  # jobs of memory.json whose peak holds pages of a mapped file, which the kernel takes back
 
 
 @dataclass(frozen=True)
@@ -136,14 +137,17 @@ def hours_of(images: int, ranks: int, number: Mapping[str, float]) -> dict[str, 
 
 
 def memory_of(images: int, found: Results) -> dict[str, float]:
-    """Return the peak in GB of every job of memory.json at this number of rows, by its two lengths; none where not measured."""
-    if "memory" not in found:
-        return {}
-    base = max(found["memory"]["rows_measured"])
+    """Return the peak in GB of every job of memory*.json at this number of rows, from its two lengths; none where not measured.
+
+    ``memory-<name>.json`` goes before ``memory.json``: the same job at other lengths.
+    """
     peaks = {}
-    for row in found["memory"]["rows"]:
-        grown = max(row["B/row, own"], 0) * max(images - base, 0)
-        peaks[row["job"]] = (row[f"peak MB at {base:,}"] * 1e6 + grown) / 1e9
+    for file in sorted(name for name in found if name.startswith("memory")):
+        base = max(found[file]["rows_measured"])
+        for row in found[file]["rows"]:
+            growth = row["B/row, own" if row["job"] in MAPPED else "B/row, peak"]
+            grown = max(growth, 0) * max(images - base, 0)
+            peaks[row["job"]] = (row[f"peak MB at {base:,}"] * 1e6 + grown) / 1e9
     return peaks
 
 

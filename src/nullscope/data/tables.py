@@ -75,7 +75,8 @@ def read_batches(path: Path, schema: pa.Schema, *, rows: int = ROW_GROUP) -> Ite
     """Yield the rows of ``path`` in batches of at most ``rows``, in order, in constant memory."""
     with _open(path) as file:
         check_schema(file.schema_arrow, schema, path)
-        yield from file.iter_batches(batch_size=rows)
+        for group in range(file.num_row_groups):  # one reader for all would keep every group it has read, compressed
+            yield from file.iter_batches(batch_size=rows, row_groups=[group])
 
 
 def read_schema(path: Path) -> pa.Schema:

@@ -16,6 +16,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nullscope import saved
+from nullscope.contracts import CLEAN
 
 pytestmark = pytest.mark.e2e
 
@@ -89,10 +90,15 @@ def summary(root: Path) -> dict:
     return json.loads((root / "metrics/summary.json").read_text())
 
 
+def clean_logits(root: Path, name: str) -> dict[str, float]:
+    """The logits of the stage `score` of images as they are, by their id."""
+    scores = pq.read_table(root / f"scores/{name}.parquet", filters=[("degradation", "=", CLEAN)])
+    return dict(zip(scores["image_id"].to_pylist(), scores["logit"].to_pylist(), strict=True))
+
+
 def scored(root: Path, name: str) -> dict[str, float]:
     """The logits of the stage `score` by the path of the image, as `nullscope predict` prints it."""
-    index, scores = pq.read_table(root / "data/index.parquet"), pq.read_table(root / f"scores/{name}.parquet")
-    logit = dict(zip(scores["image_id"].to_pylist(), scores["logit"].to_pylist(), strict=True))
+    index, logit = pq.read_table(root / "data/index.parquet"), clean_logits(root, name)
     rows = zip(index["source"].to_pylist(), index["image_id"].to_pylist(), strict=True)
     return {str(root / "data/world" / source): logit[image_id] for source, image_id in rows if image_id in logit}
 
@@ -134,8 +140,7 @@ def test_every_stage_leaves_what_it_promises(project):
 def test_the_features_for_the_figures_are_those_behind_the_scores(project, name):
     """Of all test images here, in the order of the shards; the trained classifier makes the stored logits of them."""
     detector, _ = saved.load(project / f"models/{name}", torch.device("cpu"))
-    table, scores = pq.read_table(project / f"data/features/{name}.parquet"), pq.read_table(project / f"scores/{name}.parquet")
-    stored = dict(zip(scores["image_id"].to_pylist(), scores["logit"].to_pylist(), strict=True))
+    table, stored = pq.read_table(project / f"data/features/{name}.parquet"), clean_logits(project, name)
     ids = table["image_id"].to_pylist()
     assert ids == sorted(stored)
     logit_B = detector.classify(torch.tensor(table["feature"].to_pylist())).tolist()
@@ -208,7 +213,7 @@ def test_everything_deleted_and_made_again_is_the_same_to_the_byte(project, tmp_
     for name in MADE:
         assert not (again / name).exists()
     ran = stages_run(run(again, "dvc", "repro", NULLSCOPE_WORKERS="1", NULLSCOPE_TRACKING="off"))
-    assert {"world@embedded", "encoders", "index", "caption", "shard", "embed", "report"} <= set(ran)
+    assert {"world@embedded", "encoders", "index", "caption", "shard", "audit", "embed", "report"} <= set(ran)
     assert (again / "dvc.lock").read_text() == lock
 
 

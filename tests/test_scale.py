@@ -97,6 +97,6 @@ def test_memory_does_not_grow_with_the_rows(job, tmp_path):
 
 @pytest.mark.slow
 def test_text_features_are_not_held(tmp_path):
-    """Of 3 kB a row, the ids alone: pages of a mapped file are the kernel's."""
-    few, many = (measured("text", "text", rows, tmp_path)["own_mb"] for rows in (140_000, 210_000))
-    assert (many - few) * 1e6 / 70_000 < 500
+    """Of 3 kB a row, the ids alone: pages of a mapped file are the kernel's. What an allocator keeps scatters by 100 MB."""
+    few, many = (measured("text", "text", rows, tmp_path)["own_mb"] for rows in (140_000, 350_000))
+    assert (many - few) * 1e6 / 210_000 < 1500

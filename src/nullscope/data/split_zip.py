@@ -41,9 +41,18 @@ class SplitZip(zipfile.ZipFile):
                     raise zipfile.BadZipFile(f"a member lies in part {info.volume + 1}, there are {len(parts)}")
                 info.header_offset += starts[info.volume]
                 info.volume = 0
+            self._end_members()
         except BaseException:
             self.joined.close()
             raise
+
+    def _end_members(self) -> None:
+        """Say anew where every member ends at most: newer versions of `zipfile` refuse one that reaches into the next."""
+        end = self.start_dir
+        for info in sorted(self.infolist(), key=lambda info: info.header_offset, reverse=True):
+            if hasattr(info, "_end_offset"):
+                info._end_offset = end
+            end = info.header_offset
 
     def close(self) -> None:
         """Close all parts."""

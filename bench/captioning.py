@@ -8,14 +8,13 @@ generated tokens that stand behind the end of a caption. The aim is five times t
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from measure import cpu_seconds, median_seconds, publish, synchronised
+from measure import cpu_seconds, median_seconds, over_encoders, synchronised
 from PIL import Image
 from samples import MAX_PIXELS, photographs, world_pictures, write_blip
 from transformers import AutoTokenizer, BlipForConditionalGeneration
@@ -100,16 +99,8 @@ def measure(size: str, count: int, rounds: int, device: torch.device) -> dict[st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoders", choices=["embedded", "base"], help="default: embedded, and base where there is a GPU")
-    parser.add_argument("--images", type=int, default=128, help="images of a round (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of interleaved timing (default: %(default)s)")
-    options = parser.parse_args()
-    device = ranks.device()
-    sizes = [options.encoders] if options.encoders else ["embedded"] + ["base"] * (device.type == "cuda")
-    rows = [measure(size, options.images, options.rounds, device) for size in sizes]
-    name = f"captioning-{options.encoders}" if options.encoders else "captioning"
-    publish(name, rows, rounds=options.rounds, device=device.type, threads=torch.get_num_threads())
+    counted = "images", 128, "images of a round"
+    over_encoders("captioning", __doc__, lambda *how: [measure(*how)], larger="base", counted=counted, rounds=3)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ median of the rounds is reported.
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import statistics
@@ -21,6 +22,7 @@ from rich.table import Table
 
 from nullscope.files import write_json
 
+Measure = Callable[[str, int, int, Any], list[dict[str, Any]]]
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -79,6 +81,29 @@ def publish(name: str, rows: Sequence[Mapping[str, Any]], **facts: object) -> No
     console.print(f"{here['cpu']}, {here['cpus']} CPUs; CUDA: {cuda}; torch {here['versions']['torch']}")
     rounded = [{key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()} for row in rows]
     write_json(RESULTS / f"{name}.json", {"machine": here, "rows": rounded, **facts})
+
+
+def over_encoders(name: str, doc: str, measure: Measure, *, larger: str, counted: tuple[str, int, str], rounds: int) -> None:
+    """Run a benchmark from the command line with the embedded encoders and, where there is a GPU, the ``larger`` ones too.
+
+    ``measure`` takes the encoders, a count, the rounds and the device, and returns rows; ``counted`` is the count's option, its
+    default and what it is.
+    """
+    import torch
+
+    from nullscope import ranks
+
+    option, default, what = counted
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoders", choices=["embedded", larger], help=f"default: embedded, and {larger} where there is a GPU")
+    parser.add_argument(f"--{option}", type=int, default=default, help=f"{what} (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=rounds, help="rounds of interleaved timing (default: %(default)s)")
+    options = parser.parse_args()
+    device = ranks.device()
+    sizes = [options.encoders] if options.encoders else ["embedded"] + [larger] * (device.type == "cuda")
+    rows = [row for size in sizes for row in measure(size, getattr(options, option), options.rounds, device)]
+    file = f"{name}-{options.encoders}" if options.encoders else name
+    publish(file, rows, rounds=options.rounds, device=device.type, threads=torch.get_num_threads())
 
 
 def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:

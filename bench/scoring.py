@@ -8,7 +8,6 @@ readers too; on a GPU both are wall time. The aim is 90 % of the rate of the for
 
 from __future__ import annotations
 
-import argparse
 import io
 import tarfile
 import tempfile
@@ -18,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import cpu_seconds, median_seconds, publish, synchronised
+from measure import cpu_seconds, median_seconds, over_encoders, synchronised
 from PIL import Image
-from samples import PATCH_PX, patches_of, photographs, world_pictures, write_clip, write_shards
+from samples import patches_of, photographs, world_pictures, write_clip, write_shards
 
 from nullscope import detectors, ranks
 from nullscope.config import read_params, section_of
@@ -95,16 +94,8 @@ def measure(size: str, count: int, rounds: int, device: torch.device) -> dict[st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoders", choices=sorted(PATCH_PX), help="default: embedded, and vit_l_14 where there is a GPU")
-    parser.add_argument("--images", type=int, default=512, help="images of a round (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of interleaved timing (default: %(default)s)")
-    options = parser.parse_args()
-    device = ranks.device()
-    sizes = [options.encoders] if options.encoders else ["embedded"] + ["vit_l_14"] * (device.type == "cuda")
-    rows = [measure(size, options.images, options.rounds, device) for size in sizes]
-    name = f"scoring-{options.encoders}" if options.encoders else "scoring"
-    publish(name, rows, rounds=options.rounds, device=device.type, threads=torch.get_num_threads())
+    counted = "images", 512, "images of a round"
+    over_encoders("scoring", __doc__, lambda *how: [measure(*how)], larger="vit_l_14", counted=counted, rounds=3)
 
 
 if __name__ == "__main__":

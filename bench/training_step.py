@@ -14,7 +14,6 @@ views are none), waits for the device, and bytes moved to it.
 
 from __future__ import annotations
 
-import argparse
 import random
 import tempfile
 import time
@@ -23,14 +22,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import median_seconds, publish
+from measure import median_seconds, over_encoders
 from samples import PATCH_PX, patches_of, write_clip
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from nullscope import detectors, ranks
+from nullscope import detectors
 from nullscope.config import read_params, section_of
 from nullscope.data.loading import Batch
 from nullscope.data.text import TextTable
@@ -227,16 +226,10 @@ def measure(size: str, name: str, count: int, rounds: int, device: torch.device)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoders", choices=sorted(PATCH_PX), help="default: embedded, and vit_l_14 where there is a GPU")
-    parser.add_argument("--batch", type=int, default=32, help="images of a step (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of interleaved timing (default: %(default)s)")
-    options = parser.parse_args()
-    device = ranks.device()
-    sizes = [options.encoders] if options.encoders else ["embedded"] + ["vit_l_14"] * (device.type == "cuda")
-    rows = [measure(size, name, options.batch, options.rounds, device) for size in sizes for name in DETECTORS]
-    name = f"training_step-{options.encoders}" if options.encoders else "training_step"
-    publish(name, rows, rounds=options.rounds, device=device.type, threads=torch.get_num_threads())
+    def every(size: str, batch: int, rounds: int, device: torch.device) -> list[dict]:
+        return [measure(size, name, batch, rounds, device) for name in DETECTORS]
+
+    over_encoders("training_step", __doc__, every, larger="vit_l_14", counted=("batch", 32, "images of a step"), rounds=5)
 
 
 if __name__ == "__main__":

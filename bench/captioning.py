@@ -20,11 +20,11 @@ from samples import MAX_PIXELS, photographs, world_pictures, write_blip
 from transformers import AutoTokenizer, BlipForConditionalGeneration
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from nullscope import ranks
+from nullscope.backbones.blip import Captioner, CaptionParams, PixelReader
 from nullscope.captioning import captions
-from nullscope.data.images import decode
-from nullscope.data.shards import Item
-from nullscope.encoders.blip import Captioner, CaptionParams, PixelReader
+from nullscope.core import ranks
+from nullscope.images.decoder import decode
+from nullscope.tables.listing import Item
 
 PARAMS = CaptionParams(max_new_tokens=40, batch_size=64, precision="fp32")  # conf/config.yaml
 

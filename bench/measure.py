@@ -20,7 +20,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from nullscope.files import write_json
+from nullscope.core.files import write_json
 
 Measure = Callable[[str, int, int, Any], list[dict[str, Any]]]
 RESULTS = Path(__file__).parent / "results"
@@ -91,7 +91,7 @@ def over_encoders(name: str, doc: str, measure: Measure, *, larger: str, counted
     """
     import torch
 
-    from nullscope import ranks
+    from nullscope.core import ranks
 
     option, default, what = counted
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -28,8 +28,8 @@ import numpy as np
 import pyarrow as pa
 from measure import publish
 
-from nullscope.contracts import CAPTIONS, INDEX, SCORES, text_schema
-from nullscope.data.tables import read_batches, read_table, vector_table, write_batches
+from nullscope.core.contracts import CAPTIONS, INDEX, SCORES, text_schema
+from nullscope.tables.parquet import read_batches, read_table, vector_table, write_batches
 
 WIDTH = 768
 SUBSETS = [f"generator_{number}" for number in range(10)]
@@ -113,7 +113,7 @@ def fabricate_archive(folder: Path, rows: int) -> None:
 
 def parameters(root: Path) -> object:
     """Of the folder or the archive."""
-    from nullscope.data.dataset import DatasetParams
+    from nullscope.sources.dataset import DatasetParams
 
     return DatasetParams(name="memory", root=str(root), train=["train/*"], test=["test/*"], train_fraction=0.5, max_pixels=10**8)
 
@@ -121,9 +121,9 @@ def parameters(root: Path) -> object:
 def sort_index(folder: Path, rows: int) -> object:
     """The stage `index` without its files: what the workers would say, sorted, counted and written."""
     from nullscope.data import index
-    from nullscope.data.folders import Found
-    from nullscope.data.images import Facts
-    from nullscope.data.survey import Survey
+    from nullscope.images.decoder import Facts
+    from nullscope.sources.folders import Found
+    from nullscope.sources.survey import Survey
 
     def verdicts(*_: object) -> Iterator[tuple[Found, object]]:
         for number in range(rows):
@@ -138,14 +138,14 @@ def sort_index(folder: Path, rows: int) -> object:
 
 def list_archive(folder: Path, rows: int) -> object:
     """A look at all members of a zip, as every worker of `index` opens it."""
-    from nullscope.data.survey import survey
+    from nullscope.sources.survey import survey
 
     return survey(parameters(folder))
 
 
 def index_archive(folder: Path, rows: int) -> object:
     """The whole of the stage `index` on a zip, one worker; minutes, so it runs where it is asked for."""
-    from nullscope.data.index import build_index
+    from nullscope.sources.index import build_index
 
     out = {"index_path": folder / "zip.parquet", "rejects_path": folder / "zip.csv"}
     return build_index(parameters(folder), min_side_px=32, workers=1, **out)
@@ -153,14 +153,14 @@ def index_archive(folder: Path, rows: int) -> object:
 
 def plan(folder: Path, rows: int) -> object:
     """The list of work of the stage `shard`."""
-    from nullscope.data.sharding import plan
+    from nullscope.shards.plan import plan
 
     return plan(folder / "index.parquet", Path("images"), 1000)
 
 
 def listing(folder: Path, rows: int) -> object:
     """The list of work of the stage `caption`."""
-    from nullscope.data.listing import distinct_images
+    from nullscope.tables.listing import distinct_images
 
     items = distinct_images(folder / "index.parquet", Path("images"))
     return [items[start : start + 1024] for start in range(0, len(items), 1024)]
@@ -177,7 +177,7 @@ def join_captions(folder: Path, rows: int) -> object:
 
 def text(folder: Path, rows: int) -> object:
     """What `train` holds of the captions: the table, joined with a few hundred batches."""
-    from nullscope.data.text import TextTable
+    from nullscope.tables.text import TextTable
 
     table, rng = TextTable.read(folder / "text.parquet"), np.random.default_rng(0)
     listed = ids_of(rows)
@@ -200,7 +200,7 @@ def join_scores(folder: Path, rows: int) -> object:
 
 def evaluate(folder: Path, rows: int) -> object:
     """The stage `evaluate`, one degradation."""
-    from nullscope.metrics import evaluate_with_resamples
+    from nullscope.evaluation.metrics import evaluate_with_resamples
 
     scores = read_table(folder / "scores.parquet", SCORES, columns=["subset", "label", "degradation", "logit"])
     return evaluate_with_resamples(scores, frozenset(SUBSETS[:2]))

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from nullscope.config import read_params
-from nullscope.metrics import evaluate
+from nullscope.core.config import read_params
+from nullscope.evaluation.metrics import evaluate
 from nullscope.report.seeds import estimate
 
 CHOSEN_ON, HELD_OUT = ("bilinear", "shuffle", "denoiser"), ("cascade", "quantised", "spectral")

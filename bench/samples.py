@@ -17,11 +17,13 @@ from sklearn.datasets import load_sample_images
 from transformers import AutoTokenizer, BlipConfig, BlipForConditionalGeneration
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from nullscope.config import read_params
-from nullscope.data.images import image_id
-from nullscope.data.shards import Item, Shard, list_shards, write_manifest, write_shard
-from nullscope.encoders.fetch import EMBEDDED, BlipSource, ClipSource, fetch_blip, fetch_clip
+from nullscope.backbones.fetch import EMBEDDED, BlipSource, ClipSource, fetch_blip, fetch_clip
+from nullscope.core.config import read_params
+from nullscope.core.contracts import image_id
 from nullscope.ops.patches import PatchParams
+from nullscope.shards.reading import Shard, list_shards
+from nullscope.shards.writing import write_manifest, write_shard
+from nullscope.tables.listing import Item
 from nullscope.world.render import WorldParams, write_world
 
 PATCH_PX = {EMBEDDED: 16, "vit_l_14": 32}  # of a mosaic of 7 x 7 patches, by encoders

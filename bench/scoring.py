@@ -21,21 +21,22 @@ from measure import cpu_seconds, median_seconds, over_encoders, synchronised
 from PIL import Image
 from samples import patches_of, photographs, world_pictures, write_clip, write_shards
 
-from nullscope import detectors, ranks
-from nullscope.config import read_params, section_of
-from nullscope.data.loading import read_whole
-from nullscope.data.shards import Shard
-from nullscope.data.tables import write_table
+from nullscope import detectors
+from nullscope.core import ranks
+from nullscope.core.config import read_params, section_of
 from nullscope.detectors.base import Context, Detector
 from nullscope.ops.patches import permute_patches
 from nullscope.scoring import BATCH_SIZE, JUDGED, judge, judged
+from nullscope.shards.loading import read_whole
+from nullscope.shards.reading import Shard
+from nullscope.tables.parquet import write_table
 
 PER_SHARD = 64
 
 
 def score(detector: Detector, shards: list[Shard], device: torch.device, workers: int, folder: Path) -> None:
     """What the stage does for one degradation."""
-    for shard, rows in zip(shards, read_whole(shards, detector.view, workers=workers), strict=True):
+    for shard, rows in zip(shards, read_whole(shards, detector.transform, workers=workers), strict=True):
         write_table(folder / f"{shard.path.stem}.parquet", judged(detector, rows, 32, device, None), JUDGED)
 
 
@@ -71,7 +72,7 @@ def measure(size: str, count: int, rounds: int, device: torch.device) -> dict[st
         context = Context(write_clip(size, folder / "clip"), patches_of(size))
         params = {**section_of(read_params(), "detectors.clip_lora"), "precision": "bf16" if device.type == "cuda" else "fp32"}
         detector = detectors.build("clip_lora", params, context, seed=0).to(device)
-        held = list(read_whole(shards, detector.view, workers=0))
+        held = list(read_whole(shards, detector.transform, workers=0))
         each: dict[str, Callable[[], object]] = {
             "forward": synchronised(lambda: [judge(detector, rows, device) for rows in held], device),
             "ours": lambda: score(detector, shards, device, workers, folder),

@@ -17,8 +17,8 @@ from pathlib import Path
 from measure import cpu_seconds, median_seconds, publish
 from samples import patches_of, world_pictures, write_blip, write_clip
 
-from nullscope import detectors, saved
-from nullscope.config import read_params, section_of
+from nullscope import detectors, model_folder
+from nullscope.core.config import read_params, section_of
 from nullscope.detectors.base import Context
 
 ROOT = Path(__file__).parents[1]
@@ -32,8 +32,8 @@ def write_model(folder: Path) -> Path:
     clip, blip = write_clip("embedded", folder / "clip"), write_blip("embedded", folder / "blip")
     params, patches = section_of(read_params(), "detectors.ns_net"), patches_of("embedded")
     detector = detectors.build("ns_net", params, Context(clip, patches), seed=0)
-    made = saved.Made("ns_net", 0, params, patches, 10**8, {})
-    saved.save(folder / "model", detector, made, saved.Frozen(clip, blip), [])
+    made = model_folder.Made("ns_net", 0, params, patches, 10**8, {})
+    model_folder.save(folder / "model", detector, made, model_folder.Frozen(clip, blip), [])
     return folder / "model"
 
 

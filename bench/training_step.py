@@ -30,12 +30,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from nullscope import detectors
-from nullscope.config import read_params, section_of
-from nullscope.data.loading import Batch
-from nullscope.data.text import TextTable
+from nullscope.backbones.clip import load_image_tower, load_text_encoder
+from nullscope.core.config import read_params, section_of
 from nullscope.detectors.base import Context, Detector
-from nullscope.encoders.clip import load_image_tower, load_text_encoder
 from nullscope.ops.contrastive import supervised_contrastive_loss
+from nullscope.shards.batch import Batch
+from nullscope.tables.text import TextTable
 
 CAPTION = "a small red circle on sand before sky"
 TOKENS = 77  # of a caption, int64; its features come back and go to the device again
@@ -195,10 +195,10 @@ def measure(size: str, name: str, count: int, rounds: int, device: torch.device)
     with tempfile.TemporaryDirectory() as folder:
         clip = write_clip(size, Path(folder) / "clip")
         params = section_of(read_params(), f"detectors.{name}")
-        detector = detectors.build(name, params, Context(clip=clip, patches=patches_of(size)), seed=0)
+        detector = detectors.build(name, params, Context({"clip": clip}, patches_of(size)), seed=0)
         encode, teacher = load_text_encoder(clip, device), load_image_tower(clip).to(device)
     batch = random_batch(size, count, detector.clip.width)
-    detector.prepare(iter([torch.randn(64, detector.clip.width)]))
+    detector.see_captions(iter([torch.randn(64, detector.clip.width)]))
     detector.to(device).train()
     ours = our_step(detector, batch, device, bf16)
     surgery = name == "dgs_net"

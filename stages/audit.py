@@ -9,23 +9,22 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nullscope.audit import COLUMNS, audit
-from nullscope.config import load_params, read_params, section_of
-from nullscope.contracts import INDEX, SPLITS
-from nullscope.data.prepared import as_prepared
-from nullscope.data.shards import ShardParams
-from nullscope.data.tables import read_table
-from nullscope.files import write_json
-from nullscope.ranks import launch
+from nullscope.core.config import read_params, section_of
+from nullscope.core.contracts import INDEX, SPLITS
+from nullscope.core.files import write_json
+from nullscope.core.ranks import launch
+from nullscope.evaluation.file_audit import COLUMNS, audit
 from nullscope.report.audit import shortcut_lines, shortcuts_table
 from nullscope.report.layout import print_table
+from nullscope.shards.prepared import as_prepared
+from nullscope.tables.parquet import read_table
 
 SHARDS, METRICS = Path("data/shards/images"), Path("metrics/audit.json")
 
 
 def main() -> None:
     index = read_table(Path("data/index.parquet"), INDEX, columns=list(COLUMNS))
-    prepare = load_params("shard", ShardParams).prepare
+    prepare = section_of(read_params(), "shard.prepare")
     if prepare:
         index = as_prepared(index, [SHARDS / split for split in SPLITS])
     found = audit(index, reals=section_of(read_params(), "dataset.reals"))

@@ -6,30 +6,28 @@ from pathlib import Path
 import pyarrow as pa
 from tqdm import tqdm
 
-from nullscope import ranks
+from nullscope.backbones.blip import CaptionParams
+from nullscope.backbones.fetch import source_name
 from nullscope.captioning import captions
-from nullscope.config import load_params
-from nullscope.contracts import CAPTIONS
-from nullscope.data.dataset import DatasetParams
-from nullscope.data.listing import distinct_images
-from nullscope.data.parts import in_parts, scratch
-from nullscope.data.shards import Item
-from nullscope.data.tables import write_batches
-from nullscope.encoders.blip import CaptionParams
-from nullscope.encoders.fetch import source_name
+from nullscope.core import ranks
+from nullscope.core.config import load_params, read_params, section_of
+from nullscope.core.contracts import CAPTIONS
+from nullscope.tables.listing import Item, distinct_images
+from nullscope.tables.parquet import write_batches
+from nullscope.tables.parts import in_parts, scratch
 
 INDEX, BLIP, OUT = Path("data/index.parquet"), Path("data/encoders/blip"), Path("data/captions.parquet")
 CHUNK = 1024  # images of one piece of work
 
 
 def main() -> None:
-    dataset, params = load_params("dataset", DatasetParams), load_params("caption", CaptionParams)
-    items = distinct_images(INDEX, Path(dataset.root))
+    dataset, params = section_of(read_params(), "dataset"), load_params("caption", CaptionParams)
+    items = distinct_images(INDEX, Path(dataset["root"]))
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
 
     def compute(pending: Sequence[list[Item]]) -> Iterator[pa.Table]:
         with tqdm(total=sum(map(len, pending)), desc="caption", unit="image", disable=ranks.rank() > 0) as bar:
-            for table in captions(pending, BLIP, params, dataset.max_pixels, ranks.device(), ranks.workers()):
+            for table in captions(pending, BLIP, params, dataset["max_pixels"], ranks.device(), ranks.workers()):
                 bar.update(len(table))
                 yield table
 

@@ -10,13 +10,13 @@ import pyarrow as pa
 from torch import Tensor
 from tqdm import tqdm
 
-from nullscope import ranks
-from nullscope.contracts import SPLITS, text_schema
-from nullscope.data.parts import in_parts, scratch
-from nullscope.data.tables import write_batches
+from nullscope.backbones.clip import WEIGHTS_FILE, clip_facts, load_text_encoder
+from nullscope.backbones.fetch import source_name
+from nullscope.core import ranks
+from nullscope.core.contracts import SPLITS, text_schema
 from nullscope.embedding import captions_of, embed
-from nullscope.encoders.clip import WEIGHTS_FILE, clip_facts, load_text_encoder
-from nullscope.encoders.fetch import source_name
+from nullscope.tables.parquet import write_batches
+from nullscope.tables.parts import in_parts, scratch
 
 CAPTIONS, INDEX, CLIP = Path("data/captions.parquet"), Path("data/index.parquet"), Path("data/encoders/clip")
 CHUNK = 8192  # captions of one piece of work

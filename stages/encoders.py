@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from nullscope.config import load_params
-from nullscope.encoders.fetch import EncoderParams, fetch_blip, fetch_clip
-from nullscope.ranks import launch
+from nullscope.backbones.fetch import EncoderParams, fetch_blip, fetch_clip
+from nullscope.core.config import load_params
+from nullscope.core.ranks import launch
 
 
 def main() -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from nullscope.config import read_params, section_of
-from nullscope.contracts import INDEX, SCORES, ContractError
-from nullscope.data.tables import read_batches, read_table, write_table
-from nullscope.files import write_json
-from nullscope.metrics import evaluate_with_resamples, index_counts, seen_subsets
-from nullscope.ranks import launch
+from nullscope.core.config import read_params, section_of
+from nullscope.core.contracts import INDEX, SCORES, ContractError
+from nullscope.core.files import write_json
+from nullscope.core.ranks import launch
+from nullscope.evaluation.metrics import evaluate_with_resamples, index_counts, seen_subsets
+from nullscope.tables.parquet import read_batches, read_table, write_table
 
 
 def main() -> None:
@@ -24,6 +24,7 @@ def main() -> None:
     run, index = sys.argv[1], Path("data/index.parquet")
     path = Path(f"scores/{run}.parquet")
     scores = read_table(path, SCORES)
+    scores = scores.filter(pc.equal(scores["split"], "test"))
     groups = index_counts(read_batches(index, INDEX))
     images = sum(count for (split, *_), count in groups.items() if split == "test")
     for group in pc.value_counts(scores["degradation"]).to_pylist():

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from nullscope.config import load_params, read_params, section_of
-from nullscope.data.dataset import DatasetParams
-from nullscope.data.index import build_index
-from nullscope.files import write_json
-from nullscope.ranks import launch, workers
+from nullscope.core.config import load_params, read_params, section_of
+from nullscope.core.files import write_json
+from nullscope.core.ranks import launch, workers
+from nullscope.sources.dataset import DatasetParams
+from nullscope.sources.index import build_index
 
 INDEX, REJECTS, METRICS = Path("data/index.parquet"), Path("data/rejects.csv"), Path("metrics/index.json")
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from nullscope.config import load_params
-from nullscope.data.dataset import DatasetParams
-from nullscope.data.inventory import build_inventory
-from nullscope.ranks import launch, workers
+from nullscope.core.config import load_params
+from nullscope.core.ranks import launch, workers
+from nullscope.sources.dataset import DatasetParams
+from nullscope.sources.inventory import build_inventory
 
 INVENTORY, CACHE = Path("data/inventory.csv"), Path(".nullscope/hashes.sqlite")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from nullscope.files import replacing_directory, write_json
-from nullscope.ranks import launch
+from nullscope.core.files import replacing_directory, write_json
+from nullscope.core.ranks import launch
 from nullscope.report.inputs import read_inputs
 from nullscope.report.page import write_report
 from nullscope.report.tables import print_summary

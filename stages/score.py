@@ -12,18 +12,18 @@ from typing import NamedTuple
 import pyarrow as pa
 from tqdm import tqdm
 
-from nullscope import ranks
-from nullscope.config import load_params
-from nullscope.contracts import CLEAN, SCORES
-from nullscope.data.degradations import ScoreParams
-from nullscope.data.loading import read_whole
-from nullscope.data.parts import in_parts, scratch
-from nullscope.data.shards import MANIFEST, Shard, list_shards
-from nullscope.data.tables import write_table
-from nullscope.data.text import TextTable
-from nullscope.data.views import Degraded
-from nullscope.saved import WEIGHTS, load
+from nullscope.core import ranks
+from nullscope.core.config import load_params
+from nullscope.core.contracts import CLEAN, SCORES
+from nullscope.images.degradations import Degraded, ScoreParams
+from nullscope.model_folder import WEIGHTS, load
 from nullscope.scoring import JUDGED, join_index, judged, kept_features
+from nullscope.shards.loading import read_whole
+from nullscope.shards.reading import Shard, list_shards
+from nullscope.shards.tars import MANIFEST
+from nullscope.tables.parquet import write_table
+from nullscope.tables.parts import in_parts, scratch
+from nullscope.tables.text import TextTable
 
 INDEX, TEXT, SHARDS = Path("data/index.parquet"), Path("data/text/test.parquet"), Path("data/shards")
 # Images whose features are kept for the figures: the shards are in the order of a hash, so the first are a fair sample.
@@ -43,7 +43,7 @@ def main() -> None:
     model, device, params = Path("models") / run, ranks.device(), load_params("score", ScoreParams)
     detector, made = load(model, device)
     text = TextTable.read(TEXT) if detector.captions_at_inference else None
-    kinds = {CLEAN: detector.view.kind, **dict.fromkeys(params.degradations, Degraded.kind)}
+    kinds = {CLEAN: detector.transform.kind, **dict.fromkeys(params.degradations, Degraded.kind)}
     folders = {name: SHARDS / kind / "test" for name, kind in kinds.items()}
     work = [item for name, folder in folders.items() for item in plan(name, list_shards(folder))]
 
@@ -52,8 +52,8 @@ def main() -> None:
         with tqdm(total=images, desc=f"score {run}", unit="image", disable=ranks.rank() > 0) as bar:
             for name, group in itertools.groupby(pending, lambda item: item.degradation):
                 items = list(group)
-                view = detector.view if name == CLEAN else Degraded(detector.view, name, made.patches)
-                read = read_whole([item.shard for item in items], view, workers=ranks.workers())
+                transform = detector.transform if name == CLEAN else Degraded(detector.transform, name, made.patches)
+                read = read_whole([item.shard for item in items], transform, workers=ranks.workers())
                 for item, rows in zip(items, read, strict=True):
                     yield judged(detector, rows, item.keep, device, text)
                     bar.update(len(rows.image_ids))

@@ -4,26 +4,25 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from nullscope import ranks
-from nullscope.config import load_params
-from nullscope.data.dataset import DatasetParams
-from nullscope.data.parts import scratch
-from nullscope.data.sharding import plan, write_manifests, write_tars
-from nullscope.data.shards import ShardParams
-from nullscope.files import replace_directory
+from nullscope.core import ranks
+from nullscope.core.config import load_params, read_params, section_of
+from nullscope.core.files import replace_directory
 from nullscope.ops.patches import PatchParams
+from nullscope.shards.plan import plan, write_manifests, write_tars
+from nullscope.shards.writing import ShardParams
+from nullscope.tables.parts import scratch
 
 INDEX, OUT = Path("data/index.parquet"), Path("data/shards")
 
 
 def main() -> None:
-    dataset, params = load_params("dataset", DatasetParams), load_params("shard", ShardParams)
+    dataset, params = section_of(read_params(), "dataset"), load_params("shard", ShardParams)
     patches = load_params("patches", PatchParams)
-    tars = plan(INDEX, Path(dataset.root), params.samples)
+    tars = plan(INDEX, Path(dataset["root"]), params.samples)
     partial = scratch("shard", INDEX, params, patches)
     mine = ranks.mine(tars)
     with tqdm(total=sum(len(tar.items) for tar in mine), desc="shard", unit="image", disable=ranks.rank() > 0) as bar:
-        for tar in write_tars(mine, partial, patches, dataset.max_pixels, ranks.workers(), params.prepare):
+        for tar in write_tars(mine, partial, patches, dataset["max_pixels"], ranks.workers(), params.prepare):
             bar.update(len(tar.items))
     ranks.barrier()
     if ranks.rank() == 0:
@@ -32,7 +31,7 @@ def main() -> None:
         write_manifests(tars, partial)
         replace_directory(partial, OUT)
         size = sum(file.stat().st_size for file in OUT.rglob("*.tar"))
-        images = sum(len(tar.items) for tar in tars if tar.view == "patches")
+        images = sum(len(tar.items) for tar in tars if tar.kind == "patches")
         print(f"shard: {images} distinct images, as mosaics and as they are -> {OUT} ({len(tars)} tars, {size / 1e6:.1f} MB)")
 
 

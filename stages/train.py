@@ -9,16 +9,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from nullscope import detectors, ranks, tracking
-from nullscope.config import load_params, read_params, section_of
-from nullscope.data.dataset import DatasetParams
-from nullscope.data.parts import scratch
-from nullscope.data.shards import MANIFEST, ShardParams, list_shards
-from nullscope.data.text import TextTable
+from nullscope import detectors, tracking
+from nullscope.backbones.clip import WEIGHTS_FILE
+from nullscope.core import ranks
+from nullscope.core.config import load_params, read_params, section_of
 from nullscope.detectors.base import Context
-from nullscope.encoders.clip import WEIGHTS_FILE
+from nullscope.model_folder import Frozen, Made, save
 from nullscope.ops.patches import PatchParams
-from nullscope.saved import Frozen, Made, save
+from nullscope.shards.reading import list_shards
+from nullscope.shards.tars import MANIFEST
+from nullscope.tables.parts import scratch
+from nullscope.tables.text import TextTable
 from nullscope.training import Data, Training
 
 SHARDS, TEXT = Path("data/shards"), Path("data/text/train.parquet")
@@ -27,18 +28,18 @@ CLIP, BLIP = Path("data/encoders/clip"), Path("data/encoders/blip")
 
 def main() -> None:
     name, seed = sys.argv[1], int(sys.argv[2])
-    tracking.prepare()  # a store that cannot be reached stops the stage here, before any training time is spent
+    tracking.check_store()  # a store that cannot be reached stops the stage here, before any training time is spent
     values = read_params()
     params, patches = section_of(values, f"detectors.{name}"), load_params("patches", PatchParams)
-    detector = detectors.build(name, params, Context(clip=CLIP, patches=patches), seed=seed)
-    shards = SHARDS / detector.view.kind / "train"
+    detector = detectors.build(name, params, Context({"clip": CLIP}, patches), seed=seed)
+    shards = SHARDS / detector.transform.kind / "train"
     text = TextTable.read(TEXT) if detector.needs_captions else None
     data = Data(list_shards(shards), text, ranks.workers())
     folder = scratch("train", name, seed, params, shards / MANIFEST, TEXT, CLIP / WEIGHTS_FILE)
     device, pause = ranks.device(), ranks.checkpoint_seconds()
     training = Training(detector, data, seed=seed, device=device, scratch=folder, checkpoint_s=pause)
-    dataset, prepare = load_params("dataset", DatasetParams), load_params("shard", ShardParams).prepare
-    made = Made(name, seed, params, patches, dataset.max_pixels, values["caption"], prepare, dataset.name)
+    dataset, prepare = section_of(values, "dataset"), section_of(values, "shard.prepare")
+    made = Made(name, seed, params, patches, dataset["max_pixels"], values["caption"], prepare, dataset["name"])
     with tracking.live(name, seed, params, inputs=folder.name) as run:
         done, total, silent = len(training.history), len(training), ranks.rank() > 0
         bar = tqdm(training.run(), total=total, initial=done, desc=f"train {name}-{seed}", unit="step", disable=silent)

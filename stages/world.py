@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nullscope import ranks
-from nullscope.config import load_params
+from nullscope.core import ranks
+from nullscope.core.config import load_params
 from nullscope.world.render import WorldParams, write_world
 
 WORLD = Path("data/world")

@@ -15,13 +15,14 @@ from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import save_file
 
-from nullscope.contracts import text_schema
-from nullscope.data.images import image_id
-from nullscope.data.shards import Item, list_shards, write_manifest, write_shard
-from nullscope.data.tables import write_table
-from nullscope.data.text import TextTable
+from nullscope.core.contracts import image_id, text_schema
 from nullscope.detectors.base import Context
 from nullscope.ops.patches import PatchParams
+from nullscope.shards.reading import list_shards
+from nullscope.shards.writing import write_manifest, write_shard
+from nullscope.tables.listing import Item
+from nullscope.tables.parquet import write_table
+from nullscope.tables.text import TextTable
 from nullscope.training import Data
 
 ROOT = Path(__file__).parents[1]
@@ -100,7 +101,7 @@ class Small:
 
     def data(self, detector, workers: int = 0) -> Data:
         text = TextTable.read(self.folder / "text.parquet") if detector.needs_captions else None
-        return Data(self.shards(detector.view.kind), text, workers)
+        return Data(self.shards(detector.transform.kind), text, workers)
 
 
 @pytest.fixture(scope="session")
@@ -111,4 +112,4 @@ def small(tmp_path_factory) -> Small:
     for view in ("patches", "images"):
         ids = write_noise_shards(folder / view, view, PATCHES, images=40, per_shard=7)
     write_texts(folder / "text.parquet", ids, WIDTH)
-    return Small(Context(clip=clip, patches=PATCHES), folder, ids)
+    return Small(Context({"clip": clip}, PATCHES), folder, ids)

@@ -12,19 +12,20 @@ import torch
 from click.testing import CliRunner
 from conftest import conf_of, noise_image, write_noise_shards
 
-from nullscope import captioning, detectors, saved
+from nullscope import caption_writer, captioning, detectors, model_folder
+from nullscope.backbones.blip import Captioner, CaptionParams
+from nullscope.backbones.clip import load_text_encoder
 from nullscope.cli import main
-from nullscope.config import validate
-from nullscope.data.images import image_id
-from nullscope.data.loading import read_whole
-from nullscope.data.shards import Item, list_shards
-from nullscope.data.text import TextTable
+from nullscope.core.config import validate
+from nullscope.core.contracts import image_id
 from nullscope.detectors.base import Context
 from nullscope.embedding import embed
-from nullscope.encoders.blip import Captioner, CaptionParams
-from nullscope.encoders.clip import load_text_encoder
 from nullscope.ops.patches import PatchParams
 from nullscope.scoring import logits
+from nullscope.shards.loading import read_whole
+from nullscope.shards.reading import list_shards
+from nullscope.tables.listing import Item
+from nullscope.tables.text import TextTable
 
 CPU = torch.device("cpu")
 ASSETS = Path(str(files("nullscope") / "assets"))
@@ -34,8 +35,10 @@ ASSETS = Path(str(files("nullscope") / "assets"))
 def model(small, tmp_path_factory):
     detector = detectors.build("clip_lora", conf_of("clip_lora"), small.context, seed=0)
     out = tmp_path_factory.mktemp("models") / "clip_lora-0"
-    made = saved.Made("clip_lora", 0, conf_of("clip_lora"), small.context.patches, 10**6, {})
-    saved.save(out, detector, made, saved.Frozen(small.context.clip, small.context.clip), [])
+    made = model_folder.Made("clip_lora", 0, conf_of("clip_lora"), small.context.patches, 10**6, {})
+    model_folder.save(
+        out, detector, made, model_folder.Frozen(small.context.backbone("clip"), small.context.backbone("clip")), []
+    )
     return out
 
 
@@ -51,9 +54,9 @@ def test_scores_are_those_of_the_pipeline(model, small):
     """From the file as from the shard; the sigmoid and the verdict follow from the logit."""
     result = run(model, small.folder / "patches/files", "--json")
     assert result.exit_code == 0, result.output
-    detector, _ = saved.load(model, torch.device("cpu"))
+    detector, _ = model_folder.load(model, torch.device("cpu"))
     shards = {}
-    for rows in read_whole(small.shards("patches"), detector.view, workers=0):
+    for rows in read_whole(small.shards("patches"), detector.transform, workers=0):
         shards |= dict(zip(rows.image_ids, logits(detector, rows, torch.device("cpu")), strict=True))
     found = [record["logit"] for record in records(result)]
     assert sorted(found) == pytest.approx(sorted(shards.values()), abs=1e-5)
@@ -132,12 +135,12 @@ class Captioned:
 
     def scored(self, captions: dict[str, str]) -> dict[str, float]:
         """The logits of the pipeline with these captions, by source."""
-        detector, _ = saved.load(self.model, CPU)
+        detector, _ = model_folder.load(self.model, CPU)
         ids = {image_id(Path(source).read_bytes()): source for source in self.sources}
         words = [captions[source] for source in ids.values()]
         text = TextTable(list(ids), load_text_encoder(ASSETS / "clip", CPU)(words), "the test")
         found = {}
-        for rows in read_whole(list_shards(self.folder), detector.view, workers=0):
+        for rows in read_whole(list_shards(self.folder), detector.transform, workers=0):
             found |= dict(zip((ids[name] for name in rows.image_ids), logits(detector, rows, CPU, text), strict=True))
         return found
 
@@ -156,8 +159,8 @@ def captioned(tmp_path_factory):
     with torch.no_grad():
         detector.head.weight *= 5  # logits of some size, as after training
     caption = {"max_new_tokens": 40, "batch_size": 4, "precision": "fp32"}
-    made = saved.Made("ns_net", 0, conf, patches, 10**6, caption)
-    saved.save(folder / "model", detector, made, saved.Frozen(ASSETS / "clip", ASSETS / "blip"), [])
+    made = model_folder.Made("ns_net", 0, conf, patches, 10**6, caption)
+    model_folder.save(folder / "model", detector, made, model_folder.Frozen(ASSETS / "clip", ASSETS / "blip"), [])
     paths = sorted((folder / "shards/files").iterdir(), key=lambda path: int(path.stem))
     items = [Item(image_id(path.read_bytes()), 0, path, "PNG") for path in paths]
     params = validate("caption", caption, CaptionParams)
@@ -195,8 +198,8 @@ def test_captions_that_predict_writes_are_those_of_the_pipeline(captioned, asked
 
 def test_the_features_of_predicted_captions_are_those_of_the_stage_embed(captioned):
     """One encoder for both, to the rounding of a batched product."""
-    _, made = saved.load(captioned.model, CPU)
-    writer = captioning.Writer(captioned.model / "blip", captioned.model / "clip", made.caption, captioned.captions, CPU)
+    _, made = model_folder.load(captioned.model, CPU)
+    writer = caption_writer.Writer(captioned.model / "blip", captioned.model / "clip", made.caption, captioned.captions, CPU)
     given = writer.features(dict.fromkeys(captioned.sources, torch.zeros(3, 64, 64)))
     table = captioning.pa.table(
         {"image_id": captioned.sources, "caption": list(captioned.captions.values())}, schema=captioning.CAPTIONS

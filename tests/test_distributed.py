@@ -14,12 +14,13 @@ import torch
 from conftest import ROOT, conf_of
 from safetensors.torch import load_file
 
-from nullscope import detectors, ranks, saved
-from nullscope.data import loading
-from nullscope.data.loading import training_batches
-from nullscope.data.shards import decode_mosaic
-from nullscope.data.views import PatchMosaic
-from nullscope.encoders.sharing import RowDropout, shared
+from nullscope import detectors, model_folder
+from nullscope.backbones.sharing import RowDropout, shared
+from nullscope.core import ranks
+from nullscope.images.transforms import PatchMosaic
+from nullscope.shards import loading
+from nullscope.shards.loading import training_batches
+from nullscope.shards.reading import decode_mosaic
 from nullscope.training import Training
 
 CPU = torch.device("cpu")
@@ -37,7 +38,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from conftest import Small
-from nullscope import detectors, ranks, saved
+from nullscope import detectors
+from nullscope import model_folder
+from nullscope.core import ranks
 from nullscope.detectors.base import Context
 from nullscope.ops.patches import PatchParams
 from nullscope.training import Training
@@ -60,7 +63,7 @@ def main():
             if fatal and fatal["how"] == "raise" and step.step >= fatal["step"]:
                 raise ValueError("out of luck")
         if ranks.rank() == 0:
-            save_file(saved.kept(detector), out / f"{name}.safetensors")
+            save_file(model_folder.kept(detector), out / f"{name}.safetensors")
             losses = [value for step in run.history for value in step.losses.values()]
             (out / f"{name}.json").write_text(json.dumps({"losses": losses, "resumed": resumed}))
 
@@ -87,7 +90,7 @@ def params_of(name: str, **changes) -> dict:
 def start(small, out: Path, count: int, jobs: dict[str, dict], *launcher: str, **more) -> subprocess.Popen:
     """Start the script on so many ranks, by our own launcher or by a user's ``torchrun``."""
     out.mkdir(parents=True, exist_ok=True)
-    facts = {"out": str(out), "clip": str(small.context.clip), "folder": str(small.folder), "detectors": jobs}
+    facts = {"out": str(out), "clip": str(small.context.backbone("clip")), "folder": str(small.folder), "detectors": jobs}
     (out / "job.json").write_text(json.dumps({**facts, "patches": small.context.patches.model_dump(), **more}))
     (out / "script.py").write_text(SCRIPT)
     clean = {key: value for key, value in os.environ.items() if not key.startswith("NULLSCOPE_")}
@@ -115,7 +118,7 @@ def alone(small, scratch: Path, name: str, params: dict) -> Result:
     detector = detectors.build(name, params, small.context, seed=0)
     run = Training(detector, small.data(detector), seed=0, device=CPU, scratch=scratch / name)
     losses = [value for step in run.run() for value in step.losses.values()]
-    return Result(torch.tensor(losses, dtype=torch.float64), saved.kept(detector))
+    return Result(torch.tensor(losses, dtype=torch.float64), model_folder.kept(detector))
 
 
 def assert_same_bits(one: Result, other: Result) -> None:

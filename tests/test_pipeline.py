@@ -15,8 +15,8 @@ from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from nullscope import saved
-from nullscope.contracts import CLEAN
+from nullscope import model_folder
+from nullscope.core.contracts import CLEAN
 
 pytestmark = pytest.mark.e2e
 
@@ -139,7 +139,7 @@ def test_every_stage_leaves_what_it_promises(project):
 @pytest.mark.parametrize("name", sorted(RUNS))
 def test_the_features_for_the_figures_are_those_behind_the_scores(project, name):
     """Of all test images here, in the order of the shards; the trained classifier makes the stored logits of them."""
-    detector, _ = saved.load(project / f"models/{name}", torch.device("cpu"))
+    detector, _ = model_folder.load(project / f"models/{name}", torch.device("cpu"))
     table, stored = pq.read_table(project / f"data/features/{name}.parquet"), clean_logits(project, name)
     ids = table["image_id"].to_pylist()
     assert ids == sorted(stored)
@@ -232,7 +232,7 @@ def test_a_folder_of_bad_images_goes_through_or_is_listed(project, tmp_path):
 
     The detector is one that another page's preset makes: it goes through under its own name.
     """
-    from data.bad_images import bad_files, good_files, write_files
+    from images.bad_images import bad_files, good_files, write_files
 
     clone, images = tmp_path / "clone", tmp_path / "images"
     shutil.copytree(project, clone, symlinks=True)

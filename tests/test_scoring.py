@@ -6,9 +6,9 @@ import torch
 from conftest import conf_of
 
 from nullscope import detectors, scoring
-from nullscope.contracts import check_schema, feature_schema
-from nullscope.data.loading import read_whole
+from nullscope.core.contracts import check_schema, feature_schema
 from nullscope.scoring import judged, kept_features, logits
+from nullscope.shards.loading import read_whole
 
 CPU = torch.device("cpu")
 
@@ -33,7 +33,7 @@ def test_features_are_those_that_the_logits_are_made_of(small, detector, monkeyp
     """Image by image and in order, whatever the batch; computed as in testing, and left as they came."""
     monkeypatch.setattr(scoring, "BATCH_SIZE", size)
     text = small.data(detector).text
-    for rows in read_whole(small.shards("patches"), detector.view, workers=0):
+    for rows in read_whole(small.shards("patches"), detector.transform, workers=0):
         table = features(detector.train(), rows, CPU, text)
         check_schema(table.schema, feature_schema(24), "features")
         assert table["image_id"].to_pylist() == rows.image_ids
@@ -47,7 +47,7 @@ def test_features_are_those_that_the_logits_are_made_of(small, detector, monkeyp
 
 def test_features_of_a_detector_that_wants_no_caption(small):
     detector = detectors.build("linear_probe", conf_of("linear_probe"), small.context, seed=0)
-    rows = next(read_whole(small.shards("patches"), detector.view, workers=0))
+    rows = next(read_whole(small.shards("patches"), detector.transform, workers=0))
     table = features(detector, rows, CPU)
     assert len(table) == len(rows.image_ids) == 7
     found = torch.from_numpy(np.stack(table["feature"].to_numpy()))
@@ -56,7 +56,7 @@ def test_features_of_a_detector_that_wants_no_caption(small):
 
 def test_only_the_first_features_are_kept_and_every_logit(small):
     detector = detectors.build("linear_probe", conf_of("linear_probe"), small.context, seed=0)
-    rows = next(read_whole(small.shards("patches"), detector.view, workers=0))
+    rows = next(read_whole(small.shards("patches"), detector.transform, workers=0))
     table = judged(detector, rows, 3, CPU, None)
     assert table["logit"].to_pylist() == logits(detector, rows, CPU)
     assert kept_features(table).equals(features(detector, rows, CPU).slice(0, 3).combine_chunks())
@@ -69,14 +69,14 @@ def test_a_detector_trained_in_bf16_is_scored_in_float32(small):
         detectors.build("linear_probe", {**conf_of("linear_probe"), "precision": precision}, small.context, seed=0)
         for precision in ("fp32", "bf16")
     )
-    rows = next(read_whole(small.shards("patches"), exact.view, workers=0))
+    rows = next(read_whole(small.shards("patches"), exact.transform, workers=0))
     for ours, expected in zip(scoring.judge(rough, rows, CPU), scoring.judge(exact, rows, CPU), strict=True):
         assert torch.equal(ours, expected)
 
 
 def test_batches_in_order_are_the_rows_themselves(small):
     detector = detectors.build("linear_probe", conf_of("linear_probe"), small.context, seed=0)
-    rows = next(read_whole(small.shards("patches"), detector.view, workers=0))
+    rows = next(read_whole(small.shards("patches"), detector.transform, workers=0))
     batches = list(rows.batches(3))
     assert [len(batch.image_ids) for batch in batches] == [3, 3, 1]
     assert [name for batch in batches for name in batch.image_ids] == rows.image_ids

@@ -13,30 +13,47 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nullscope.config import read_params
+from nullscope.core.config import read_params
+from nullscope.core.files import sha256
+from nullscope.core.imports import closure as recorded
+from nullscope.detectors import NAMES, SHARED, method_of
+from nullscope.detectors import module_name as module_of_method
 
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src"
 PACKAGE = SRC / "nullscope"
 
-# From the top to the ground. A part imports from layers below its own: never upward, never from a neighbour on its layer.
-LAYERS = (
-    {"stages"},
-    {"cli"},
-    {"report", "tracking", "prediction", "fetching"},
-    {"training", "scoring", "captioning", "embedding"},
-    {"saved"},
-    {"detectors"},
-    {"data", "encoders", "world"},
-    {"paired", "audit"},
-    {"ops", "metrics"},
-    {"resampling"},
-    {"records"},
-    {"contracts", "config", "files", "ranks"},
-)
-LEVEL = {part: depth for depth, layer in enumerate(LAYERS) for part in layer}
+# What a room may import from, beside itself (DESIGN of the house: imports point down). `core` is open to all.
+MAY_IMPORT = {
+    "core": set(),
+    "ops": set(),
+    "tables": set(),
+    "records": set(),
+    "archives": set(),
+    "world": set(),
+    "fetching": set(),
+    "images": {"ops"},
+    "sources": {"archives", "tables", "images"},
+    "shards": {"archives", "tables", "images", "ops"},
+    "backbones": {"ops"},
+    "detectors": {"backbones", "images", "ops", "shards"},
+    "evaluation": {"tables"},
+    "captioning": {"archives", "backbones", "images", "tables"},
+    "caption_writer": {"backbones", "tables"},
+    "embedding": {"tables"},
+    "model_folder": {"detectors", "ops"},
+    "training": {"backbones", "detectors", "model_folder", "shards", "tables"},
+    "scoring": {"detectors", "shards", "tables"},
+    "prediction": {"caption_writer", "images", "model_folder", "ops", "scoring", "shards"},
+    "report": {"evaluation", "records", "shards", "tables", "world"},
+    "tracking": set(),
+    "cli": {"backbones", "fetching", "model_folder", "prediction", "report", "shards", "tracking"},
+}
+# Rooms that a stage uses without a change of its result. `caption` and `shard` check every original against its hash in the
+# index: with other code of `archives` they get the same bytes, or an error. `audit` prints a table of the report at its end.
+PASSED_OVER = {"caption": {"archives"}, "shard": {"archives"}, "audit": {"report"}}
 CHANGES_NO_RESULT = {"tracking"}  # a mirror of the results: what it imports in turn is its own affair, and no stage waits for it
-OPS_MAY_IMPORT = {"torch", "numpy", "pydantic", "nullscope.config", "nullscope.ops"}
+OPS_MAY_IMPORT = {"torch", "numpy", "pydantic", "nullscope.core.config", "nullscope.ops"}
 
 
 # Reading imports
@@ -76,7 +93,7 @@ def nodes(tree: ast.AST, *, types_too: bool) -> Iterator[ast.AST]:
 
 @cache
 def imports(file: Path, *, types_too: bool = True) -> set[str]:
-    """The absolute names of all modules that a file imports; ``from nullscope import ranks`` counts as ``nullscope.ranks``."""
+    """The absolute names of all modules that a file imports; ``from nullscope.core import ranks`` counts as that module."""
     found: set[str] = set()
     for node in nodes(parsed(file), types_too=types_too):
         if isinstance(node, ast.Import):
@@ -90,8 +107,8 @@ def imports(file: Path, *, types_too: bool = True) -> set[str]:
     return found
 
 
-def part_of(module: str) -> str:
-    """The part of the project that a module belongs to: ``ops`` of ``nullscope.ops.patches``."""
+def room_of(module: str) -> str:
+    """The room that a module belongs to: ``ops`` of ``nullscope.ops.patches``, ``training`` of ``nullscope.training``."""
     names = module.split(".")
     return names[1] if names[0] == "nullscope" and len(names) > 1 else names[0]
 
@@ -106,36 +123,45 @@ def python_files() -> list[Path]:
 # (a) Imports point downward
 
 
-def test_every_part_has_a_layer() -> None:
-    """A new module finds its place in the table above before anything else."""
-    parts = {part_of(module_name(file)) for file in python_files()} - {"nullscope"}
-    assert parts == set(LEVEL)
+def test_every_room_stands_in_the_table() -> None:
+    """A new room finds its place in the table above before anything else."""
+    rooms = {room_of(module_name(file)) for file in python_files()} - {"nullscope", "stages"}
+    assert rooms == set(MAY_IMPORT)
 
 
-@pytest.mark.parametrize("file", python_files(), ids=module_name)
+def test_no_two_rooms_import_each_other() -> None:
+    """The table has no circle: what a room may import, and what that may import in turn, does not come back to it."""
+    for room in MAY_IMPORT:
+        seen, waiting = set(), list(MAY_IMPORT[room])
+        while waiting:
+            below = waiting.pop()
+            seen.add(below)
+            waiting += MAY_IMPORT[below] - seen
+        assert room not in seen
+
+
+@pytest.mark.parametrize("file", [file for file in python_files() if file.is_relative_to(PACKAGE)], ids=module_name)
 def test_imports_point_downward(file: Path) -> None:
     """Imports for types count too: a type from above is knowledge of what is above."""
-    part = part_of(module_name(file))
-    below = {other for other in LEVEL if part in LEVEL and LEVEL[other] > LEVEL[part]}
+    room = room_of(module_name(file))
     ours = {module for module in imports(file) if module.split(".")[0] in ("nullscope", "stages")}
-    wrong = sorted(module for module in ours if part_of(module) not in {part, *below})
-    assert not wrong, f"{module_name(file)} imports {', '.join(wrong)}, which is not below {part}"
+    wrong = sorted(module for module in ours if room_of(module) not in {room, "core", *MAY_IMPORT.get(room, ())})
+    assert not wrong, f"{module_name(file)} imports {', '.join(wrong)}; {room} may import {sorted(MAY_IMPORT[room])}"
 
 
 def test_detectors_do_not_know_each_other() -> None:
-    """A detector's page is read alone: it may import ``base``, no other page."""
-    pages = [file for file in sorted((PACKAGE / "detectors").glob("*.py")) if file.stem not in ("__init__", "base")]
-    assert pages, "no detectors: this test would pass over nothing"
-    for page in (*pages, PACKAGE / "detectors" / "base.py"):
-        others = {f"nullscope.detectors.{other.stem}" for other in pages} - {module_name(page)}
-        assert not imports(page) & others
+    """A detector's module is read alone: it may import what detectors share, and no other detector."""
+    assert NAMES, "no detectors: this test would pass over nothing"
+    for file in sorted((PACKAGE / "detectors").glob("*.py")):
+        others = {f"nullscope.detectors.{name}" for name in NAMES} - {module_name(file)}
+        assert not imports(file) & others
 
 
 @pytest.mark.parametrize("file", python_files(), ids=module_name)
 def test_only_tracking_imports_mlflow(file: Path) -> None:
     """MLflow is a mirror: everything else runs without it."""
     tops = {module.split(".")[0] for module in imports(file)}
-    assert "mlflow" not in tops or part_of(module_name(file)) == "tracking"
+    assert "mlflow" not in tops or room_of(module_name(file)) == "tracking"
 
 
 def test_operations_import_numbers_only() -> None:
@@ -166,8 +192,8 @@ def with_packages(module: str) -> set[str]:
     return {".".join(names[:length]) for length in range(1, len(names) + 1)}
 
 
-def closure(roots: Iterable[Path]) -> set[Path]:
-    """The files that run when these run and can change a result, the roots included."""
+def closure(roots: Iterable[Path], passed_over: Iterable[str] = ()) -> set[Path]:
+    """The files that run when these run and can change a result, the roots included; without the rooms of ``passed_over``."""
     seen: set[Path] = set()
     waiting = list(roots)
     while waiting:
@@ -175,16 +201,16 @@ def closure(roots: Iterable[Path]) -> set[Path]:
         if file not in seen:
             seen.add(file)
             modules = {name for module in imports(file, types_too=False) for name in with_packages(module)}
-            modules = {module for module in modules if part_of(module) not in CHANGES_NO_RESULT}
+            modules = {module for module in modules if room_of(module) not in {*CHANGES_NO_RESULT, *passed_over}}
             waiting += [found for module in modules if (found := file_of(module))]
     return {file for file in seen if holds_code(file)}
 
 
 @cache
-def page_named(detector: str) -> Path | None:
-    """The page of a detector of params.yaml, which may be a variant of another name."""
-    params = read_params(ROOT / "params.yaml")["detectors"].get(detector)
-    return None if params is None else PACKAGE / "detectors" / f"{params.get('page', detector)}.py"
+def files_of(detector: str) -> frozenset[Path]:
+    """The files that the record of a detector of params.yaml names (stage `detector_code`)."""
+    method = method_of(detector, read_params(ROOT / "params.yaml")["detectors"][detector])
+    return frozenset(PACKAGE / name for name in recorded(module_of_method(method)))
 
 
 class Stage:
@@ -194,18 +220,20 @@ class Stage:
         self.name, self.cmd, self.deps = name, cmd, deps
 
     def covers(self, file: Path) -> bool:
-        """Whether a file, or a folder around it, is among the dependencies. ``data/pages/x.py`` is a copy of the page of x."""
-        copies = [own for dep in self.deps if (own := page_named(Path(dep).stem)) and dep.startswith("data/pages/")]
-        return file in copies or any(file.is_relative_to(ROOT / dep) for dep in self.deps)
+        """Whether a file, or a folder around it, is among the dependencies, or in a record that is."""
+        records = [Path(dep).stem for dep in self.deps if dep.startswith("data/detector_code/")]
+        folders = [ROOT / dep for dep in self.deps]
+        return any(file in files_of(detector) for detector in records) or any(map(file.is_relative_to, folders))
 
     @property
     def scripts(self) -> list[Path]:
         """The scripts that the command runs."""
         return [ROOT / word for word in self.cmd.split() if word.endswith(".py")]
 
-    def detector_page(self) -> Path | None:
-        """The page of the detector that the stage's name names: ``train@ns_net-0``."""
-        return page_named(self.name.partition("@")[2].rpartition("-")[0])
+    @property
+    def detector(self) -> str | None:
+        """The detector that the stage's name names: ``train@ns_net-0``."""
+        return self.name.partition("@")[2].rpartition("-")[0] or None
 
 
 @cache
@@ -256,30 +284,84 @@ def test_stages_depend_on_all_the_code_they_run() -> None:
     """
     missing: list[str] = []
     for stage in stages():
-        files = closure(stage.scripts)
-        page = stage.detector_page()
-        if page and PACKAGE / "detectors" / "__init__.py" in files:
-            files = closure([*stage.scripts, page])
+        files = closure(stage.scripts, PASSED_OVER.get(stage.name, ()))
+        if stage.detector and PACKAGE / "detectors" / "__init__.py" in files:
+            method = method_of(stage.detector, read_params(ROOT / "params.yaml")["detectors"][stage.detector])
+            files = closure([*stage.scripts, PACKAGE / "detectors" / f"{method}.py"])
         missing += sorted(f"{stage.name}: {file.relative_to(ROOT).as_posix()}" for file in files if not stage.covers(file))
     assert not missing, "dvc.yaml lacks these dependencies:\n" + "\n".join(missing)
 
 
-def test_no_stage_depends_on_what_changes_no_result() -> None:
-    """An edit of the mirror must not train everything again."""
-    files = [file for part in CHANGES_NO_RESULT for file in PACKAGE.glob(f"{part}/**/*.py")]
+@pytest.mark.parametrize("name", NAMES)
+def test_the_record_of_a_detector_is_its_import_closure(name: str) -> None:
+    """As this file finds it on its own: all that runs, with its hash; and a record lies in the folder that makes it run again."""
+    found = recorded(module_of_method(name))
+    expected = closure([PACKAGE / "detectors" / f"{name}.py"])
+    assert expected <= {PACKAGE / file for file in found}
+    assert {PACKAGE / file for file in found} <= expected | {PACKAGE / "detectors" / "__init__.py"} | closure(
+        [PACKAGE / "detectors" / "__init__.py"]
+    )
+    assert all(sha256(PACKAGE / file) == digest for file, digest in found.items())
+    (stage,) = (stage for stage in stages() if stage.name == "detector_code")
+    assert all(stage.covers(PACKAGE / file) for file in found)
+
+
+# What reruns after an edit: the first stages. What they lead to follows where their outputs change.
+TRAIN = {"train", "score"}
+RERUNS = {
+    "src/nullscope/images/degradations.py": {"score"},
+    "src/nullscope/images/transforms.py": TRAIN,
+    "src/nullscope/images/preparation.py": {"shard", "score"},
+    "src/nullscope/images/decoder.py": {"index", "caption", "shard", "audit", *TRAIN},
+    "src/nullscope/archives/reading.py": {"index"},
+    "src/nullscope/archives/split_zip.py": {"index"},
+    "src/nullscope/sources/folders.py": {"index"},
+    "src/nullscope/shards/upload.py": set(),
+    "src/nullscope/shards/plan.py": {"shard"},
+    "src/nullscope/captioning.py": {"caption"},
+    "src/nullscope/embedding.py": {"embed"},
+    "src/nullscope/training.py": {"train"},
+    "src/nullscope/scoring.py": {"score"},
+    "src/nullscope/evaluation/metrics.py": {"audit", "evaluate"},
+    "src/nullscope/report/page.py": set(),
+    "src/nullscope/records/licences.py": set(),
+    "src/nullscope/tracking/store.py": set(),
+    "src/nullscope/prediction.py": set(),
+    "src/nullscope/cli.py": set(),
+    "src/nullscope/fetching/hub.py": set(),
+    "src/nullscope/ops/a_new_file.py": set(),
+    "src/nullscope/backbones/a_new_file.py": set(),
+    "src/nullscope/detectors/a_new_file.py": set(),
+    "src/nullscope/core/files.py": {"world", "encoders", "index", "caption", "shard", "audit", "embed", *TRAIN, "evaluate"},
+}
+NEVER_WAITED_FOR = {"report", "detector_code"}  # the report is drawn again by many edits, and a record is made in a second
+
+
+@pytest.mark.parametrize("edited", RERUNS)
+def test_an_edit_reruns_what_depends_on_it_and_nothing_else(edited: str) -> None:
+    """The table above, read off dvc.yaml."""
+    assert "a_new_file" in edited or (ROOT / edited).is_file()
+    found = {stage.name.partition("@")[0] for stage in stages() if stage.covers(ROOT / edited)} - NEVER_WAITED_FOR
+    assert found == RERUNS[edited]
+
+
+@pytest.mark.parametrize("folder", ["detectors", "ops", "backbones"])
+def test_what_one_detector_alone_uses_trains_it_alone(folder: str) -> None:
+    """A detector's module, and an operation or a backbone that only some use, are in the records of those and of no other."""
+    for file in sorted((PACKAGE / folder).glob("*.py")):
+        users = {name for name in NAMES if file in closure([PACKAGE / "detectors" / f"{name}.py"])}
+        trained = {stage.detector for stage in stages() if stage.name.startswith("train@") and stage.covers(file)}
+        params = read_params(ROOT / "params.yaml")
+        expected = {name for name in params["run"]["detectors"] if method_of(name, params["detectors"][name]) in users}
+        assert trained == expected or file.name == "__init__.py", file.name
+
+
+@pytest.mark.parametrize("folder", ["report", "tracking", "fetching"])
+def test_nothing_but_the_report_waits_for_what_people_look_at(folder: str) -> None:
+    """A table, a figure, the way to MLflow: an edit must train nothing again."""
+    files = list((PACKAGE / folder).rglob("*.py"))
     assert files, "nothing to look for: this test would pass over it"
-    assert not [stage.name for stage in stages() if any(stage.covers(file) for file in files)]
-
-
-def test_no_stage_depends_on_the_page_of_another_detector() -> None:
-    """Editing one detector trains that one again, and no other."""
-    pages = [file for file in (PACKAGE / "detectors").glob("*.py") if file.stem not in ("__init__", "base")]
-    seen = 0
-    for stage in stages():
-        if (page := stage.detector_page()) and any(dep.startswith("data/pages/") for dep in stage.deps):
-            seen += 1
-            assert not [other.stem for other in pages if other != page and stage.covers(other)], stage.name
-    assert seen
+    assert {stage.name for stage in stages() if any(stage.covers(file) for file in files)} <= {"report"}
 
 
 # (c) The committed parameters are the composition of conf/
@@ -307,26 +389,26 @@ def test_every_experiment_and_every_preset_names_detectors_with_valid_parameters
     from omegaconf import OmegaConf
 
     from nullscope import detectors
-    from nullscope.config import validate
+    from nullscope.core.config import validate
 
     with initialize_config_dir(str(ROOT / "conf"), version_base=None):
         composed = compose("config", overrides=[override])
     values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     assert values["run"]["detectors"] == list(values["detectors"])
     for name, params in values["detectors"].items():
-        page = detectors.page_of(name, params)
-        validate(name, {key: value for key, value in params.items() if key != "page"}, detectors.load(page).Config)
+        method = method_of(name, params)
+        validate(name, {key: value for key, value in params.items() if key != "method"}, detectors.load(method).Config)
 
 
 # (d) Names
 
 
-def test_every_detector_has_a_page_and_a_configuration() -> None:
-    """``conf/detectors/x.yaml`` is ``src/nullscope/detectors/x.py``, and the other way round; a preset names its page."""
+def test_every_detector_has_a_module_and_a_configuration() -> None:
+    """``conf/detectors/x.yaml`` is ``src/nullscope/detectors/x.py``, and the other way round; a preset names its method."""
     files = {file.stem: yaml.safe_load(file.read_text()) for file in (ROOT / "conf" / "detectors").glob("*.yaml")}
-    pages = {file.stem for file in (PACKAGE / "detectors").glob("*.py")} - {"__init__", "base"}
-    assert {values.get("page", name) for name, values in files.items()} == pages
-    assert pages <= set(files), "no detectors: this test would pass over nothing"
+    modules = {file.stem for file in (PACKAGE / "detectors").glob("*.py")} - {"__init__", *SHARED}
+    assert {values.get("method", name) for name, values in files.items()} == modules
+    assert modules <= set(files), "no detectors: this test would pass over nothing"
 
 
 def test_a_detectors_configuration_stands_under_its_name() -> None:

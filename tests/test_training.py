@@ -5,7 +5,8 @@ import torch
 from conftest import conf_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nullscope import detectors, ranks, saved
+from nullscope import detectors, model_folder
+from nullscope.core import ranks
 from nullscope.training import FETCH, Training
 
 CPU = torch.device("cpu")
@@ -34,8 +35,8 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(small, tmp_path
     assert len(list(resumed.run())) == len(whole) - killed_after
     assert resumed.history == whole.history
     assert [list(step.row()) for step in resumed.history] == [list(step.row()) for step in whole.history]  # columns, in order
-    expected = saved.kept(whole.detector)
-    for name, tensor in saved.kept(resumed.detector).items():
+    expected = model_folder.kept(whole.detector)
+    for name, tensor in model_folder.kept(resumed.detector).items():
         assert torch.equal(tensor, expected[name]), name
 
 
@@ -45,7 +46,7 @@ def test_workers_change_no_weight(small, tmp_path):
         run = begin(small, tmp_path / str(workers), epochs=1)
         object.__setattr__(run.data, "workers", workers)
         list(run.run())
-        weights.append(saved.kept(run.detector))
+        weights.append(model_folder.kept(run.detector))
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 

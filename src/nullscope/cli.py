@@ -57,7 +57,8 @@ def predict(images: tuple[str, ...], model: Path, captions: Path | None, style: 
       nullscope predict holiday/ --model models/ns_net-0 --csv > holiday.csv
       find . -name '*.png' | nullscope predict - --model models/ns_net-0 --json
     """
-    from nullscope import prediction, ranks
+    from nullscope import prediction
+    from nullscope.core import ranks
 
     found = list(prediction.expand(_sources(images)))
     files = [item for item in found if isinstance(item, str)]
@@ -158,7 +159,7 @@ def mirror_shards(place: str, shards: Path) -> None:
     """
     from tqdm import tqdm
 
-    from nullscope.data.mirroring import mirror, total_bytes
+    from nullscope.shards.upload import mirror, total_bytes
 
     sent = kept = size = 0
     try:
@@ -184,9 +185,9 @@ def export(model: Path, out: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from nullscope.encoders.attention import fused_state_dict
-    from nullscope.files import replacing
-    from nullscope.saved import detached, load
+    from nullscope.backbones.attention import fused_state_dict
+    from nullscope.core.files import replacing
+    from nullscope.model_folder import detached, load
 
     try:
         detector, _ = load(model, torch.device("cpu"))

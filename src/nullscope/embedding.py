@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from nullscope.contracts import CAPTIONS, ContractError, text_schema
-from nullscope.data.distinct import distinct_rows
-from nullscope.data.parts import SCRATCH
-from nullscope.data.spill import Spill
-from nullscope.data.tables import read_batches, vector_table
+from nullscope.core.contracts import CAPTIONS, ContractError, text_schema
+from nullscope.tables.distinct import distinct_rows
+from nullscope.tables.parquet import read_batches, vector_table
+from nullscope.tables.parts import SCRATCH
+from nullscope.tables.spill import Spill
 
 BATCH_SIZE = 256  # captions of one forward pass
 
@@ -48,7 +48,7 @@ def _joined(split: str, captions: Path, index: Path) -> Iterator[pa.RecordBatch]
 def embed(chunks: Sequence[pa.RecordBatch], encode: Callable[[list[str]], Tensor]) -> Iterator[pa.Table]:
     """Yield a table of `contracts.text_schema` for every chunk of `contracts.CAPTIONS`, in order.
 
-    ``encode`` is that of `nullscope.encoders.clip.load_text_encoder`. Equal captions of a chunk are encoded once.
+    ``encode`` is that of `nullscope.backbones.clip.load_text_encoder`. Equal captions of a chunk are encoded once.
     """
     for chunk in chunks:
         distinct = chunk["caption"].dictionary_encode()

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from nullscope.contracts import REAL
-from nullscope.data.degradations import prepared
-from nullscope.data.images import ImageError, decode, image_id
-from nullscope.data.loading import Rows
-from nullscope.data.views import View, image_rng
+from nullscope.core.contracts import REAL, image_id
+from nullscope.images.decoder import ImageError, decode
+from nullscope.images.preparation import prepared
+from nullscope.images.transforms import Transform, image_rng
+from nullscope.model_folder import BLIP, CLIP, Made, load
 from nullscope.ops.patches import select
-from nullscope.saved import BLIP, CLIP, Made, load
 from nullscope.scoring import BATCH_SIZE, logits
+from nullscope.shards.loading import Rows
 
 FEW = 32  # images below which starting other processes costs more than it saves
 
@@ -79,11 +79,11 @@ def predict(
     detector, made = load(model, device)
     writer = None
     if detector.captions_at_inference:
-        from nullscope.captioning import Writer  # transformers takes seconds to import: only where a caption is wanted
+        from nullscope.caption_writer import Writer  # transformers takes seconds to import: only where a caption is wanted
 
         writer = Writer(model / BLIP, model / CLIP, made.caption, captions or {}, device)
     _check_captions(captions or {}, sources, made, writer is not None)
-    read = _Read(sources, detector.view, made, writer.reader if writer else None)
+    read = _Read(sources, detector.transform, made, writer.reader if writer else None)
     loader = DataLoader(read, batch_size=BATCH_SIZE, num_workers=0 if len(sources) < FEW else workers, collate_fn=list)
     for items in loader:
         good = [(number, item) for number, item in enumerate(items) if not isinstance(item, Verdict)]
@@ -107,7 +107,7 @@ def _check_captions(captions: Mapping[str, str], sources: list[str], made: Made,
 
 
 class _Item(NamedTuple):
-    """A source that was read: the arrays of the view, and what BLIP sees of it where the detector asks for a caption."""
+    """A source that was read: the arrays of the transform, and what BLIP sees of it where the detector asks for a caption."""
 
     source: str
     arrays: dict[str, NDArray]
@@ -117,8 +117,8 @@ class _Item(NamedTuple):
 class _Read(Dataset):
     """One source to an item, or to a refusal."""
 
-    def __init__(self, sources: list[str], view: View, made: Made, reader: Callable[[NDArray], Tensor] | None) -> None:
-        self.sources, self.view, self.made, self.reader = sources, view, made, reader
+    def __init__(self, sources: list[str], transform: Transform, made: Made, reader: Callable[[NDArray], Tensor] | None) -> None:
+        self.sources, self.transform, self.made, self.reader = sources, transform, made, reader
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -128,16 +128,16 @@ class _Read(Dataset):
         try:
             data = Path(source).read_bytes()
             image, least = decode(data, max_pixels=self.made.max_pixels), self.made.patches.patch_px
-            if min(image.shape[:2]) < least:  # as the index, whatever the view
+            if min(image.shape[:2]) < least:  # as the index, whatever the transform
                 height, width = image.shape[:2]
                 raise ImageError(f"{width}x{height} px: a side is shorter than a patch of {least} px")
             seen = prepared(image, self.made.prepare, min_side=least)
-            seen = select(seen, self.made.patches) if self.view.kind == "patches" else seen
+            seen = select(seen, self.made.patches) if self.transform.kind == "patches" else seen
         except OSError as error:
             return Verdict(source, refused=error.strerror or str(error))
         except (ImageError, ValueError) as error:
             return Verdict(source, refused=str(error))
-        arrays = self.view(seen, image_rng(image_id(data)), training=False)
+        arrays = self.transform(seen, image_rng(image_id(data)), training=False)
         return _Item(source, arrays, self.reader(image) if self.reader else None)
 
 

@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from nullscope.contracts import CLEAN, INDEX, SCORES, ContractError, feature_schema
-from nullscope.data.loading import Rows
-from nullscope.data.tables import read_table, vector_table
-from nullscope.data.text import TextTable
+from nullscope.core.contracts import CLEAN, INDEX, SCORES, ContractError, feature_schema
 from nullscope.detectors.base import Detector
+from nullscope.shards.loading import Rows
+from nullscope.tables.parquet import read_table, vector_table
+from nullscope.tables.text import TextTable
 
 BATCH_SIZE = 64  # images of one forward pass
 LOGITS = pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("logit", pa.float32(), nullable=False)])
@@ -71,4 +71,4 @@ def join_index(scored: pa.Table, index: Path, degradation: str = CLEAN) -> pa.Ta
         raise ContractError(f"{index} lists {listed} test images, the shards hold {found}; run `dvc repro shard`")
     logit = scored["logit"].combine_chunks().take(place)
     named = pa.array([degradation] * len(test), pa.string())
-    return pa.table([test["image_id"], test["subset"], test["label"], named, logit], schema=SCORES)
+    return pa.table([test["image_id"], test["split"], test["subset"], test["label"], named, logit], schema=SCORES)

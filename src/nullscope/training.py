@@ -3,12 +3,12 @@
 It never asks which detector it has, and knows no file but its checkpoint and no tracker. Every random draw of a step comes from
 (seed, phase, step), so that a resumed training needs no generator's state to end with the weights of an uninterrupted one.
 
-*Several ranks* (`nullscope.ranks`) train the model of one: `nullscope.encoders.sharing` says how. ``batch_size`` is that of all
-of them, and need not divide by their number. What differs is the order in which floats are added. Measured on the CPU in
-float32, detectors of all pages, 5 to 80 steps on 2 and 3 ranks: no loss differs by more than 9e-7 of itself, no weight by more
-than 2e-6; of Advanced NS-Net by 6e-5, as Adam divides a gradient by its own size, and a weight whose gradient is next to
-nothing but rounding still moves. In bfloat16 losses differ by 2e-3 of themselves, which is what that precision costs at any rate.
-With the same number of ranks the bits are the same. Rank 0 writes the checkpoints, and all ranks read them.
+*Several ranks* (`core.ranks`) train the model of one: `backbones.sharing` says how. ``batch_size`` is that of all of them, and
+need not be a multiple of their number. What differs is the order in which floats are added. Measured on the CPU in float32, with
+all detectors, 5 to 80 steps on 2 and 3 ranks: no loss differs by more than 9e-7 of itself, and no weight by more than 2e-6. With
+Advanced NS-Net weights differ by up to 6e-5: Adam divides a gradient by its own size, so a weight whose gradient is mostly
+rounding still moves. In bfloat16 losses differ by 2e-3 of themselves, which is what that precision costs at any rate. With the
+same number of ranks the bits are the same. Rank 0 writes the checkpoints, and all ranks read them.
 
 *The host does not wait for the device.* Losses stay there and are fetched every `FETCH` steps in one piece, before a checkpoint
 and at the end of a phase; so a step is yielded, and a loss that is no number noticed, up to that many steps later.
@@ -28,15 +28,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nullscope import ranks
-from nullscope.data.loading import Batch, training_batches
-from nullscope.data.shards import Shard
-from nullscope.data.text import TextTable
+from nullscope.backbones.image_encoder import ImageEncoder
+from nullscope.backbones.sharing import add_up_gradients, shared
+from nullscope.core import ranks
+from nullscope.core.files import replacing_directory, write_json
 from nullscope.detectors.base import Detector, Phase
-from nullscope.encoders.image_encoder import ImageEncoder
-from nullscope.encoders.sharing import add_up_gradients, shared
-from nullscope.files import replacing_directory, write_json
-from nullscope.saved import detached, kept, restore
+from nullscope.model_folder import detached, kept, restore
+from nullscope.shards.batch import Batch
+from nullscope.shards.loading import training_batches
+from nullscope.shards.reading import Shard
+from nullscope.tables.text import TextTable
 
 CHECKPOINT_S = 60.0  # between two checkpoints
 FETCH = 16  # steps whose losses are fetched together
@@ -106,7 +107,7 @@ class Training:
         self._moments: dict[str, Tensor] = {}  # of the optimiser, from the checkpoint
         self._saved = time.monotonic()
         if data.text is not None:
-            detector.prepare(data.text.chunks())
+            detector.see_captions(data.text.chunks())
         detector.to(device)
         if ranks.compiles():
             for module in detector.modules():
@@ -149,7 +150,7 @@ class Training:
         self.detector.train()
         return training_batches(
             self.data.shards,
-            self.detector.view,
+            self.detector.transform,
             batch_size=self.detector.params.batch_size,
             seed=zlib.crc32(f"order/{phase.name}/{self.seed}".encode()),
             epoch=self._epoch,

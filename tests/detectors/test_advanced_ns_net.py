@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nullscope import detectors
-from nullscope.data.loading import training_batches
 from nullscope.detectors.advanced_ns_net import SemanticMapper, log_of_sum_loss, off_own
 from nullscope.detectors.base import Context
+from nullscope.shards.loading import training_batches
 
 PAPER, NOTEBOOK = "advanced_ns_net", "advanced_ns_net_notebook"
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ def build(small, name=PAPER, **changes):
     """A detector and a batch of eight with captions."""
     detector = detectors.build(name, {**conf_of(name), **changes}, small.context, seed=0)
     data = small.data(detector)
-    batch = next(training_batches(data.shards, detector.view, batch_size=8, seed=0, epoch=0, skip=0, workers=0))
+    batch = next(training_batches(data.shards, detector.transform, batch_size=8, seed=0, epoch=0, skip=0, workers=0))
     return detector, batch.to(CPU, data.text)
 
 
@@ -267,7 +267,7 @@ def test_a_missing_caption_is_an_error(small, name):
 
 def test_the_notebook_differs_from_the_paper_where_the_page_says():
     paper, notebook = conf_of(PAPER), conf_of(NOTEBOOK)
-    assert notebook.pop("page") == PAPER
+    assert notebook.pop("method") == PAPER
     assert {key: value for key, value in notebook.items() if value != paper[key]} == {
         "lora": None,
         "mapper_dropout": 0.1,

@@ -9,9 +9,9 @@ import pytest
 import torch
 from conftest import ROOT, conf_of
 
-from nullscope import detectors, saved
-from nullscope.data.loading import read_whole, training_batches
+from nullscope import detectors, model_folder
 from nullscope.scoring import logits
+from nullscope.shards.loading import read_whole, training_batches
 from nullscope.training import Training
 
 CPU = torch.device("cpu")
@@ -29,17 +29,17 @@ def build(name, small, seed=0, **changes):
 def prepared(name, small, seed=0, **changes):
     detector = build(name, small, seed, **changes)
     if detector.needs_captions:
-        detector.prepare(small.data(detector).text.chunks())
+        detector.see_captions(small.data(detector).text.chunks())
     return detector.eval()
 
 
 def whole(detector, small):
-    return list(read_whole(small.shards(detector.view.kind), detector.view, workers=0))
+    return list(read_whole(small.shards(detector.transform.kind), detector.transform, workers=0))
 
 
 def first_batch(detector, small, size=8):
     data = small.data(detector)
-    batch = next(training_batches(data.shards, detector.view, batch_size=size, seed=0, epoch=0, skip=0, workers=0))
+    batch = next(training_batches(data.shards, detector.transform, batch_size=size, seed=0, epoch=0, skip=0, workers=0))
     return batch.to(CPU, data.text)
 
 
@@ -105,19 +105,19 @@ def test_saved_detector_scores_identically_in_a_fresh_process(name, small, tmp_p
     detector = build(name, small, epochs=1, batch_size=8)
     training = Training(detector, small.data(detector), seed=0, device=CPU, scratch=tmp_path / "scratch")
     history = [step.row() for step in training.run()]
-    made = saved.Made(name, 0, {**conf_of(name), "epochs": 1, "batch_size": 8}, small.context.patches, 10**6, {})
+    made = model_folder.Made(name, 0, {**conf_of(name), "epochs": 1, "batch_size": 8}, small.context.patches, 10**6, {})
     blip = tmp_path / "blip"
     blip.mkdir()
-    saved.save(tmp_path / "model", detector, made, saved.Frozen(small.context.clip, blip), history)
+    model_folder.save(tmp_path / "model", detector, made, model_folder.Frozen(small.context.backbone("clip"), blip), history)
     assert (tmp_path / "model/blip").is_dir() == detector.captions_at_inference
     here = [value for rows in whole(detector, small) for value in logits(detector, rows, CPU, captions_of(detector, small))]
     script = (
         "import sys, torch; from pathlib import Path; from nullscope import saved; from nullscope.scoring import logits\n"
-        "from nullscope.data.shards import list_shards; from nullscope.data.loading import read_whole\n"
-        "from nullscope.data.text import TextTable\n"
-        "d, _ = saved.load(Path(sys.argv[1]), torch.device('cpu'))\n"
+        "from nullscope.shards.reading import list_shards; from nullscope.shards.loading import read_whole\n"
+        "from nullscope.tables.text import TextTable\n"
+        "d, _ = model_folder.load(Path(sys.argv[1]), torch.device('cpu'))\n"
         "text = TextTable.read(Path(sys.argv[2]) / 'text.parquet') if d.captions_at_inference else None\n"
-        "for rows in read_whole(list_shards(Path(sys.argv[2]) / d.view.kind), d.view, workers=0):\n"
+        "for rows in read_whole(list_shards(Path(sys.argv[2]) / d.transform.kind), d.transform, workers=0):\n"
         "    print(*map(repr, logits(d, rows, torch.device('cpu'), text)), sep='\\n')"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "model"), str(small.folder)]

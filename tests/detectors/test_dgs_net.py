@@ -12,9 +12,10 @@ import torch
 from conftest import conf_of
 from torch import nn
 
-from nullscope import detectors, saved
-from nullscope.data.loading import Batch, training_batches
-from nullscope.encoders.image_encoder import ImageEncoder
+from nullscope import detectors, model_folder
+from nullscope.backbones.image_encoder import ImageEncoder
+from nullscope.shards.batch import Batch
+from nullscope.shards.loading import training_batches
 from nullscope.training import Training
 
 CPU = torch.device("cpu")
@@ -31,7 +32,7 @@ def build(small, name="dgs_net", seed=0, **changes):
 
 def first_batch(detector, small, size=8):
     data = small.data(detector)
-    batch = next(training_batches(data.shards, detector.view, batch_size=size, seed=0, epoch=0, skip=0, workers=0))
+    batch = next(training_batches(data.shards, detector.transform, batch_size=size, seed=0, epoch=0, skip=0, workers=0))
     return batch.to(CPU, data.text)
 
 
@@ -308,7 +309,7 @@ def test_the_teachers_features_are_those_of_the_tower_before_training(small, tmp
     detector = trained(small, tmp_path, lr=1e-2).train(mode == "train")
     batch = first_batch(detector, small)
     with torch.no_grad():
-        untrained = ImageEncoder(small.context.clip, None, detector.params.statistics)(batch.inputs)
+        untrained = ImageEncoder(small.context.backbone("clip"), None, detector.params.statistics)(batch.inputs)
         assert torch.equal(detector.frozen_features(batch), untrained)
         assert (detector.features(batch) - untrained).abs().max() > 1e-2
     assert not detector.frozen_features(batch).requires_grad
@@ -326,7 +327,7 @@ def test_no_second_copy_of_the_tower_is_held(small):
     def bytes_of(parameters):
         return sum(p.numel() * p.element_size() for p in parameters)
 
-    encoder = ImageEncoder(small.context.clip, None, "clip")
+    encoder = ImageEncoder(small.context.backbone("clip"), None, "clip")
     tower = bytes_of(encoder.parameters())
     before = storages()
     detector = build(small)
@@ -406,9 +407,9 @@ def test_resumed_in_either_phase_it_ends_where_an_uninterrupted_training_does(sm
     assert len(resumed.history) == killed_after
     assert len(list(resumed.run())) == 20 - killed_after
     assert resumed.history == uninterrupted.history
-    expected = saved.kept(uninterrupted.detector)
+    expected = model_folder.kept(uninterrupted.detector)
     assert any(name.startswith("frozen_head") for name in expected)
-    for name, tensor in saved.kept(resumed.detector).items():
+    for name, tensor in model_folder.kept(resumed.detector).items():
         assert torch.equal(tensor, expected[name]), name
 
 
@@ -417,10 +418,10 @@ def test_without_a_prior_there_is_no_teacher(small, tmp_path):
     detector = trained(small, tmp_path / "scratch", prior_weight=0.0)
     assert [phase.name for phase in detector.phases()] == ["main"]
     assert detector.losses(first_batch(detector, small)).keys() == {"bce", "text"}
-    weights = saved.kept(detector)
+    weights = model_folder.kept(detector)
     assert weights and not any("frozen" in name for name in weights)
     fresh = build(small, prior_weight=0.0)
-    saved.restore(fresh, weights)
+    model_folder.restore(fresh, weights)
     batch = first_batch(detector, small)
     assert torch.equal(fresh.eval()(batch), detector.eval()(batch))
 
@@ -444,7 +445,7 @@ def test_without_suppression_and_prior_it_trains_as_clip_lora(small, tmp_path):
     assert all(torch.equal(gradients[0][name], gradients[1][name]) for name in shared)
     for number, detector in enumerate((dgs, plain)):
         list(Training(detector, small.data(detector), seed=0, device=CPU, scratch=tmp_path / str(number)).run())
-    found, expected = saved.kept(dgs), saved.kept(plain)
+    found, expected = model_folder.kept(dgs), model_folder.kept(plain)
     assert all(torch.equal(found[name], expected[name]) for name in shared)
 
 

@@ -8,8 +8,9 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from nullscope import detectors
-from nullscope.data.loading import Batch, training_batches
-from nullscope.encoders.image_encoder import ImageEncoder
+from nullscope.backbones.image_encoder import ImageEncoder
+from nullscope.shards.batch import Batch
+from nullscope.shards.loading import training_batches
 from nullscope.training import Training
 
 CPU = torch.device("cpu")
@@ -38,15 +39,15 @@ def test_training_moves_the_head_and_not_a_byte_of_the_tower(small, tmp_path, sc
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert all(parameter.grad is None for parameter in detector.clip.parameters())
     assert not torch.equal(detector.head.weight, head)
-    fresh = ImageEncoder(small.context.clip, None, "clip").state_dict()
+    fresh = ImageEncoder(small.context.backbone("clip"), None, "clip").state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in fresh.items())
 
 
 def test_its_features_are_those_of_the_clip_as_it_came(small):
     detector = build(small)
-    batch = next(training_batches(small.shards("patches"), detector.view, batch_size=8, seed=0, epoch=0, skip=0, workers=0))
+    batch = next(training_batches(small.shards("patches"), detector.transform, batch_size=8, seed=0, epoch=0, skip=0, workers=0))
     with torch.no_grad():
-        expected = ImageEncoder(small.context.clip, None, "clip")(batch.inputs)
+        expected = ImageEncoder(small.context.backbone("clip"), None, "clip")(batch.inputs)
     for mode in (True, False):
         features = detector.train(mode).features(batch)
         assert torch.equal(features, expected) and not features.requires_grad
@@ -60,7 +61,7 @@ def constant_view(small, count=160):
     detector = build(small, view="resize")
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (1, 1, 3)) * rng.random((40, 56, 3)) for _ in range(count)]
-    arrays = [detector.view(image.astype(np.uint8), rng, training=True) for image in images]
+    arrays = [detector.transform(image.astype(np.uint8), rng, training=True) for image in images]
     inputs = {name: torch.from_numpy(np.stack([each[name] for each in arrays])) for name in ("image", "flip")}
     is_fake_B = torch.from_numpy(rng.random(count) < 0.4).float()
     return detector, Batch(inputs, is_fake_B, [""] * count)

@@ -9,9 +9,9 @@ from conftest import conf_of
 from torch.nn import functional as F
 
 from nullscope import detectors
-from nullscope.config import ParamsError
-from nullscope.data.loading import training_batches
+from nullscope.core.config import ParamsError
 from nullscope.ops.contrastive import supervised_contrastive_loss
+from nullscope.shards.loading import training_batches
 
 CPU = torch.device("cpu")
 
@@ -21,8 +21,8 @@ def build(small, scope="global", rank=None, **changes):
     detector = detectors.build("ns_net", conf, small.context, seed=0)
     data = small.data(detector)
     if data.text is not None:
-        detector.prepare(data.text.chunks())
-    batch = next(training_batches(data.shards, detector.view, batch_size=8, seed=0, epoch=0, skip=0, workers=0))
+        detector.see_captions(data.text.chunks())
+    batch = next(training_batches(data.shards, detector.transform, batch_size=8, seed=0, epoch=0, skip=0, workers=0))
     return detector, batch.to(CPU, data.text)
 
 

@@ -10,10 +10,11 @@ import torch
 from conftest import ROOT, conf_of
 from ruamel.yaml import YAML
 
-from nullscope import detectors, ranks, saved
-from nullscope.data.loading import read_whole
+from nullscope import detectors, model_folder
+from nullscope.core import ranks
 from nullscope.detectors import dgs_net, linear_probe
 from nullscope.scoring import logits
+from nullscope.shards.loading import read_whole
 from nullscope.training import Training
 
 CPU = torch.device("cpu")
@@ -21,7 +22,7 @@ committed = cache(conf_of)
 
 
 def build(small, name, page=None, seed=0, **changes):
-    params = {**committed(page or name), **changes} | ({"page": page} if page else {})
+    params = {**committed(page or name), **changes} | ({"method": page} if page else {})
     return detectors.build(name, params, small.context, seed=seed)
 
 
@@ -32,7 +33,7 @@ def trained(small, folder, name, page=None, **changes):
 
 
 def equal(a, b):
-    a, b = saved.kept(a), saved.kept(b)
+    a, b = model_folder.kept(a), model_folder.kept(b)
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
@@ -69,12 +70,18 @@ def test_building_disturbs_no_generator(small):
 
 def test_a_saved_variant_is_loaded_from_its_page_under_its_name(small, tmp_path):
     detector = trained(small, tmp_path / "scratch", "my ablation", "dgs_net", suppress="sum")
-    params = {**committed("dgs_net"), "page": "dgs_net", "epochs": 1, "batch_size": 8, "suppress": "sum"}
-    made = saved.Made("my ablation", 0, params, small.context.patches, 10**6, {})
-    saved.save(tmp_path / "model", detector, made, saved.Frozen(small.context.clip, small.context.clip), [])
-    loaded, back = saved.load(tmp_path / "model", CPU)
+    params = {**committed("dgs_net"), "method": "dgs_net", "epochs": 1, "batch_size": 8, "suppress": "sum"}
+    made = model_folder.Made("my ablation", 0, params, small.context.patches, 10**6, {})
+    model_folder.save(
+        tmp_path / "model",
+        detector,
+        made,
+        model_folder.Frozen(small.context.backbone("clip"), small.context.backbone("clip")),
+        [],
+    )
+    loaded, back = model_folder.load(tmp_path / "model", CPU)
     assert type(loaded) is dgs_net.Detector and loaded.params.suppress == "sum" and back == made
-    for rows in read_whole(small.shards("patches"), detector.view, workers=0):
+    for rows in read_whole(small.shards("patches"), detector.transform, workers=0):
         assert logits(loaded, rows, CPU) == logits(detector, rows, CPU)
 
 
@@ -84,7 +91,7 @@ def test_a_saved_variant_is_loaded_from_its_page_under_its_name(small, tmp_path)
 def test_an_unknown_page_is_an_error_with_the_near_one_and_all_others(small):
     known = ", ".join(detectors.NAMES)
     for attempt in (
-        lambda: detectors.build("my ablation", {"page": "dgsnet"}, small.context, seed=0),
+        lambda: detectors.build("my ablation", {"method": "dgsnet"}, small.context, seed=0),
         lambda: detectors.load("dgsnet"),
         lambda: detectors.file_of("dgsnet"),
     ):
@@ -96,7 +103,7 @@ def test_an_unknown_page_is_an_error_with_the_near_one_and_all_others(small):
 def test_a_page_that_is_no_name_of_a_detector_is_the_same_error(small, page):
     """Not a traceback, and no other module: `base` is no detector."""
     with pytest.raises(ValueError, match=r"no detector .*; known: "):
-        detectors.build("my ablation", {"page": page}, small.context, seed=0)
+        detectors.build("my ablation", {"method": page}, small.context, seed=0)
 
 
 @pytest.mark.parametrize("params", [None, 3, ["page"], "dgs_net"])
@@ -115,7 +122,7 @@ def test_errors_in_its_parameters_name_the_variant(small):
 def test_the_published_code_differs_from_the_paper_in_what_the_page_says():
     paper, official = committed("dgs_net"), committed("dgs_net_official")
     differences = {key: official[key] for key in official if official[key] != paper.get(key)}
-    assert differences == {"page": "dgs_net", "suppress": "sum", "prior_scale": "batch", "epsilon": 1e-6}
+    assert differences == {"method": "dgs_net", "suppress": "sum", "prior_scale": "batch", "epsilon": 1e-6}
     assert paper.keys() <= official.keys()
 
 
@@ -130,7 +137,7 @@ class Pages:
         shutil.copytree(Path(detectors.__file__).parent, self.source, ignore=shutil.ignore_patterns("__pycache__"))
         monkeypatch.setattr(detectors, "__file__", str(self.source / "__init__.py"))
         monkeypatch.chdir(folder)
-        self.write({"ns_net": {}, "mine": {"page": "dgs_net"}, "dgs_net": {}})
+        self.write({"ns_net": {}, "mine": {"method": "dgs_net"}, "dgs_net": {}})
         spec = importlib.util.spec_from_file_location("pages", ROOT / "stages/pages.py")
         self.module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self.module)
@@ -183,7 +190,7 @@ def test_a_detector_that_left_the_run_leaves_no_copy_behind(pages):
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"page": "dgsnet"}, "error: no detector 'dgsnet'; known: .*did you mean 'dgs_net'"),
+        ({"method": "dgsnet"}, "error: no detector 'dgsnet'; known: .*did you mean 'dgs_net'"),
         ({}, "error: no detector 'mine'; known: "),
         (None, "error: parameters `detectors.mine`: expected a mapping, found NoneType"),
     ],

@@ -11,9 +11,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nullscope.cli import main
-from nullscope.config import validate
-from nullscope.data.dataset import DatasetParams
+from nullscope.core.config import validate
 from nullscope.fetching.sources import sources
+from nullscope.sources.dataset import DatasetParams
 
 SOURCES = sources()
 CONFIGURED = sorted(path.stem for path in (ROOT / "conf/dataset").glob("*.yaml"))

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nullscope.config import ParamsError, validate
+from nullscope.core.config import ParamsError, validate
+from nullscope.model_folder import kept, restore
 from nullscope.ops import null_space
 from nullscope.ops.null_space import NullSpace, NullSpaceParams, basis_of_gram, batch_basis, gram, remove, remove_own
-from nullscope.saved import kept, restore
 
 properties = settings(derandomize=True, deadline=None, max_examples=60)
 widths = st.integers(2, 48)
@@ -475,7 +475,7 @@ def test_every_scope_removes_what_it_says(params: dict[str, object], training: b
     """``batch`` in testing is a batch of one; the others do not ask whether they train."""
     image, text, all_text = features(6, 24), captions(6, 24, seed=2), captions(200, 24, seed=3, decay=0.7)
     projection = part(training=training, **params)
-    projection.prepare(all_text.split(33))
+    projection.fit(all_text.split(33))
     found = projection(image, text)
     np.testing.assert_allclose(found, expected_removal(params, image, text, all_text, training), rtol=0, atol=1e-9)
 
@@ -485,7 +485,7 @@ def test_a_test_image_does_not_depend_on_its_neighbours(params: dict[str, object
     """Nor on their captions."""
     image, text = features(6, 24), captions(6, 24, seed=2)
     projection = part(training=False, **params)
-    projection.prepare([captions(200, 24, seed=3, decay=0.7)])
+    projection.fit([captions(200, 24, seed=3, decay=0.7)])
     alone = torch.cat([projection(image[row : row + 1], text[row : row + 1]) for row in range(6)])
     torch.testing.assert_close(projection(image, text), alone, rtol=0, atol=1e-13)
 
@@ -494,7 +494,7 @@ def test_a_test_image_does_not_depend_on_its_neighbours(params: dict[str, object
 def test_needs_of_captions_are_announced_and_are_what_it_needs(params: dict[str, object]) -> None:
     """Where they are announced a batch without them is refused, in training and testing; elsewhere they change nothing."""
     projection, image = part(**params), features(3, 24)
-    projection.prepare([captions(200, 24, decay=0.7)])
+    projection.fit([captions(200, 24, decay=0.7)])
     assert projection.needs_captions == (params["scope"] != "none")
     assert projection.captions_at_inference == (params["scope"] in ("batch", "sample"))
     for training in (True, False):
@@ -518,8 +518,8 @@ def test_preparing_in_chunks_equals_one_pass(seed: int, chunk: int) -> None:
     """Whatever their size; the captions are asked for once, as they come."""
     text = captions(80, 12, seed, decay=0.8)
     whole, stream = part(12, scope="global", rank=4), part(12, scope="global", rank=4)
-    whole.prepare([text])
-    stream.prepare(part_of_text for part_of_text in text.split(chunk))
+    whole.fit([text])
+    stream.fit(part_of_text for part_of_text in text.split(chunk))
     torch.testing.assert_close(stream.basis_DK, whole.basis_DK, rtol=0, atol=1e-9)
 
 
@@ -527,8 +527,8 @@ def test_every_caption_counts_the_same_however_long_its_feature_is() -> None:
     """Lengths of text features differ by chance; without this the longest caption would be the first direction."""
     text = captions(80, 12, decay=0.8)
     plain, stretched = part(12, scope="global", rank=4), part(12, scope="global", rank=4)
-    plain.prepare([text])
-    stretched.prepare([text * torch.linspace(0.01, 100, 80, dtype=torch.float64)[:, None]])
+    plain.fit([text])
+    stretched.fit([text * torch.linspace(0.01, 100, 80, dtype=torch.float64)[:, None]])
     torch.testing.assert_close(stretched.basis_DK, plain.basis_DK, rtol=0, atol=1e-9)
     assert not torch.allclose(basis_of_gram(gram([text]), rank=4).abs(), plain.basis_DK.abs(), atol=1e-3)
 
@@ -542,7 +542,7 @@ def test_other_scopes_look_at_no_caption_in_advance(scope: str) -> None:
         yield
 
     projection = part(scope=scope)
-    projection.prepare(never())
+    projection.fit(never())
     assert projection.basis_DK.shape == (24, 0)
 
 
@@ -551,7 +551,7 @@ def test_the_basis_has_the_type_of_the_detector_and_is_found_in_double(dtype: to
     """A basis found in float32 would be another one behind the sixth digit."""
     text = captions(300, 24, decay=0.8, dtype=torch.float32)
     projection = part(dtype=dtype, scope="global", rank=5)
-    projection.prepare([text])
+    projection.fit([text])
     assert projection.basis_DK.dtype == dtype
     assert torch.equal(projection.basis_DK, basis_of_gram(gram([unit(text.double())]), rank=5).to(dtype))
 
@@ -566,7 +566,7 @@ def test_a_basis_of_another_width_is_saved_and_restored(ranks: tuple[int | None,
             self.null_space = part(dtype=torch.float32, scope="global", rank=3)
             if rank is not None:
                 self.null_space.params = NullSpaceParams(scope="global", rank=rank)
-                self.null_space.prepare([captions(100, 24, seed=rank, decay=0.8)])
+                self.null_space.fit([captions(100, 24, seed=rank, decay=0.8)])
 
         def kept_state(self):
             yield from self.named_buffers()
@@ -595,7 +595,7 @@ def test_no_gradient_flows_along_what_is_removed(params: dict[str, object]) -> N
     """In a detector: a step of the tower changes nothing that the projection would take away."""
     text = captions(6, 24, seed=2)
     projection = part(**params)
-    projection.prepare([captions(200, 24, seed=3, decay=0.7)])
+    projection.fit([captions(200, 24, seed=3, decay=0.7)])
     image = features(6, 24).requires_grad_()
     projection(image, text).pow(3).sum().backward()
     left = projection(image.grad, text)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_sample_images
 
-from nullscope.config import ParamsError, validate
+from nullscope.core.config import ParamsError, validate
 from nullscope.ops import patches
 from nullscope.ops.patches import PatchParams
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from nullscope.config import validate
+from nullscope.core.config import validate
 from nullscope.records import published
 from nullscope.records.published import Interval, check, find, load, load_all, recomputed, scorecard
 

@@ -28,13 +28,13 @@ import yaml
 from PIL import Image
 from safetensors.numpy import save_file
 
-from nullscope.audit import audit
-from nullscope.contracts import CAPTIONS, CLEAN, FAKE, INDEX, REAL, SCORES, feature_schema, text_schema
-from nullscope.data.tables import read_table, write_table
-from nullscope.files import write_json
-from nullscope.metrics import evaluate_with_resamples
+from nullscope.core.contracts import CAPTIONS, CLEAN, FAKE, INDEX, REAL, SCORES, feature_schema, text_schema
+from nullscope.core.files import write_json
+from nullscope.evaluation.file_audit import audit
+from nullscope.evaluation.metrics import evaluate_with_resamples
 from nullscope.report.inputs import read_inputs
 from nullscope.report.page import write_report
+from nullscope.tables.parquet import read_table, write_table
 from nullscope.world.scenes import COLOURS
 
 STAGES = Path(__file__).parents[2] / "stages"
@@ -43,7 +43,7 @@ SEEDS = (0, 1)
 SKILL = {"ns_net": 1.2, "clip_lora": 0.8, "probe": 0.5}
 LEANS = {"ns_net": 0.0, "clip_lora": 1.5, "probe": 0.0}  # by how much a colour of the fakes raises the logit
 OWN = {"ns_net": {"null_space": {"scope": "global", "rank": 6}}, "clip_lora": {"null_space": {"scope": "none", "rank": None}}}
-OWN |= {"probe": {"page": "linear_probe", "view": "crop", "null_space": {"scope": "none", "rank": None}, "lr": 0.01}}
+OWN |= {"probe": {"method": "linear_probe", "input": "crop", "null_space": {"scope": "none", "rank": None}, "lr": 0.01}}
 SHARE = 0.75  # of the training pictures
 IMAGES = 60  # of each subset
 MEANING = len(COLOURS)  # the first numbers of a feature

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from nullscope.audit import FACTS
-from nullscope.contracts import INDEX
-from nullscope.data.tables import write_table
+from nullscope.core.contracts import INDEX
+from nullscope.evaluation.file_audit import FACTS
 from nullscope.report.audit import audit_tables, files_table, shortcut_lines, shortcuts_table, transfer_table, warnings
 from nullscope.report.layout import to_csv, to_markdown
+from nullscope.tables.parquet import write_table
 
 
 def rates(**told: float) -> dict:

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
+from nullscope.evaluation.resampling import RESAMPLES, resample_schema
 from nullscope.report.pairs import p_text, pairs_table
-from nullscope.resampling import RESAMPLES, resample_schema
 
 KEYS = ("auroc", "mean_balanced")
 IMAGES = 200

@@ -10,7 +10,7 @@ from io import StringIO
 
 import pytest
 
-from nullscope.contracts import ContractError
+from nullscope.core.contracts import ContractError
 from nullscope.records.licences import licences
 from nullscope.report.inputs import read_inputs
 from nullscope.report.layout import Column, Table
@@ -45,7 +45,7 @@ def test_md5_sums_are_those_of_the_files(project):
 
 def test_origins_tell_what_a_model_says_of_itself(project):
     row = rows_of(project[0], "origins")[-1]
-    told = {"page": "linear_probe", "weights": "retrained", "dataset": "world", "prepare": "as they are", "protocol": "2"}
+    told = {"method": "linear_probe", "weights": "retrained", "dataset": "world", "prepare": "as they are", "protocol": "2"}
     assert {key: row[key] for key in told} == told
 
 

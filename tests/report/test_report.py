@@ -17,14 +17,14 @@ import pyarrow.compute as pc
 import pytest
 from rich.console import Console
 
-from nullscope.contracts import CLEAN, SCORES
-from nullscope.data.tables import read_table, write_table
-from nullscope.files import directory_sha256
-from nullscope.metrics import evaluate
+from nullscope.core.contracts import CLEAN, SCORES
+from nullscope.core.files import directory_sha256
+from nullscope.evaluation.metrics import evaluate
 from nullscope.report.curves import FPR_G, Scores, curves
 from nullscope.report.inputs import read_inputs
 from nullscope.report.layout import Column, Spread, Table, is_clear, to_csv, to_markdown
 from nullscope.report.tables import print_summary, subsets_of
+from nullscope.tables.parquet import read_table, write_table
 
 RUNS = [f"{name}-{seed}" for name in ("ns_net", "clip_lora", "probe") for seed in (0, 1)]
 SEEN = frozenset({"unet", "vae"})

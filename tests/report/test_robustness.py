@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from nullscope.data.degradations import check_name
+from nullscope.images.degradations import check_name
 from nullscope.report.canvas import looks
 from nullscope.report.layout import to_csv
 from nullscope.report.robustness import KEYS, alt, degradations_of, robustness_figure, robustness_tables, words

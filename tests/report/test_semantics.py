@@ -11,13 +11,13 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
-from nullscope.contracts import INDEX, feature_schema, text_schema
-from nullscope.data.tables import read_table, write_table
+from nullscope.core.contracts import INDEX, feature_schema, text_schema
 from nullscope.ops import null_space
 from nullscope.report.inputs import read_inputs
 from nullscope.report.insight import _find_probe
 from nullscope.report.semantics import Basis, compare, matched, mismatched, remove, unit
 from nullscope.report.separation import Features
+from nullscope.tables.parquet import read_table, write_table
 
 WIDTH, MEANING = 12, 6
 
@@ -101,7 +101,7 @@ def test_too_few_images_have_no_sets():
 
 def test_the_project_has_the_sets_of_its_probe_and_the_basis_of_ns_net(project):
     found = read_inputs(project[0]).insight.semantics
-    assert (found.detector, found.view, found.basis, found.removed) == ("probe", "crop", "ns_net", 6)
+    assert (found.detector, found.input, found.basis, found.removed) == ("probe", "crop", "ns_net", 6)
     assert found.auroc["before", "mismatched"].mean > found.auroc["after", "mismatched"].mean + 0.02
     table = (project[0] / "reports/tables/semantics.csv").read_text().splitlines()
     assert table[0].startswith("features,matched_percent,matched_percent_low,") and len(table) == 4
@@ -122,9 +122,8 @@ def test_the_probe_of_whole_images_is_preferred():
 
     assert _find_probe({"linear_probe": model(), "whole": model(page="linear_probe", view="crop")}) == "whole"
     assert _find_probe({"clip_lora": model(), "linear_probe": model()}) == "linear_probe"
-    assert (
-        _find_probe({"linear_probe": model(null_space={"scope": "global"}), "old": {"params": {"page": "linear_probe"}}}) is None
-    )
+    old = {"params": {"method": "linear_probe"}}
+    assert _find_probe({"linear_probe": model(null_space={"scope": "global"}), "old": old}) is None
 
 
 def test_features_go_with_the_labels_of_the_index(project):

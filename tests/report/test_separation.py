@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from nullscope.metrics import auroc
+from nullscope.evaluation.metrics import auroc
 from nullscope.report.separation import FOLDS, auroc_error, captions_alone, separability, tsne
 
 

@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from nullscope.contracts import CAPTIONS, CLEAN, SCORES
-from nullscope.data.tables import read_table
+from nullscope.core.contracts import CAPTIONS, CLEAN, SCORES
 from nullscope.report.inputs import read_inputs
 from nullscope.report.shortcut import Coloured, chance_half_width, effect, fake_colour
+from nullscope.tables.parquet import read_table
 from nullscope.world.render import Job, render
 from nullscope.world.scenes import FAKE_COLOURS, REAL_COLOURS
 

@@ -21,7 +21,7 @@ from nullscope.tracking.address import project_root, shown
 
 
 def test_four_at_once_prepare_an_empty_database(bare: Project) -> None:
-    command = [sys.executable, "-W", "error", "-c", "from nullscope import tracking; tracking.prepare()"]
+    command = [sys.executable, "-W", "error", "-c", "from nullscope import tracking; tracking.check_store()"]
     four = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     errors = [process.communicate(timeout=120)[1] for process in four]
     assert [process.returncode for process in four] == [0] * 4, errors
@@ -79,7 +79,7 @@ def test_a_relative_database_is_one_file_from_every_folder(bare: Project, monkey
 def test_an_address_that_is_none(bare: Project, monkeypatch: pytest.MonkeyPatch, uri: str, says: str) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(tracking.TrackingError, match=says) as error:
-        tracking.prepare()
+        tracking.check_store()
     assert_clear(error.value)
 
 
@@ -87,7 +87,7 @@ def test_a_server_that_is_not_there(bare: Project, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
     start = time.monotonic()
     with pytest.raises(tracking.TrackingError, match=r"http://\*\*\*@127.0.0.1:9: expected .* refused; remedies") as error:
-        tracking.prepare()
+        tracking.check_store()
     assert time.monotonic() - start < 10
     assert_clear(error.value)
     assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
@@ -100,7 +100,7 @@ def test_a_server_that_is_another_or_silent(bare: Project, monkeypatch: pytest.M
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         start = time.monotonic()
         with pytest.raises(tracking.TrackingError, match="timed out" if kind == "silent" else "404") as error:
-            tracking.prepare()
+            tracking.check_store()
         assert time.monotonic() - start < 10
     assert_clear(error.value)
 
@@ -110,14 +110,14 @@ def test_a_database_that_cannot_be_written(project: Project, tmp_path: Path, mon
     shutil.copy(project.root / "mlflow.db", tmp_path / "kept.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///file:{tmp_path}/kept.db?mode=ro&uri=true")
     with pytest.raises(tracking.TrackingError, match="attempt to write a readonly database") as error:
-        tracking.prepare()
+        tracking.check_store()
     assert_clear(error.value)
 
 
 def test_a_file_that_is_no_database(bare: Project) -> None:
     (bare.root / "mlflow.db").write_text("these are my notes on MLflow\n" * 50)
     with pytest.raises(tracking.TrackingError, match="file is not a database") as error:
-        tracking.prepare()
+        tracking.check_store()
     assert_clear(error.value)
 
 
@@ -125,7 +125,7 @@ def test_a_folder_that_cannot_be_made(bare: Project, monkeypatch: pytest.MonkeyP
     (bare.root / "runs").write_text("a file")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs/all.db")
     with pytest.raises(tracking.TrackingError, match="expected an MLflow database that can be written") as error:
-        tracking.prepare()
+        tracking.check_store()
     assert_clear(error.value)
 
 
@@ -134,7 +134,7 @@ def test_a_database_of_a_newer_mlflow(project: Project) -> None:
         database.execute("UPDATE alembic_version SET version_num = 'fedcba987654'")
         database.commit()
     with pytest.raises(tracking.TrackingError, match=r"found a newer one .*remedies: upgrade mlflow") as error:
-        tracking.prepare()
+        tracking.check_store()
     assert_clear(error.value)
 
 
@@ -151,14 +151,14 @@ def test_a_database_of_an_older_mlflow_is_upgraded(bare: Project) -> None:
         config = databases._get_alembic_config(uri)
         config.attributes["connection"] = connection
         alembic.command.upgrade(config, "head-1")
-    tracking.prepare()
+    tracking.check_store()
     assert databases._get_schema_version(engine) == databases._get_latest_schema_revision()
 
 
 def test_a_word_that_switches_nothing(bare: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NULLSCOPE_TRACKING", "none")
     with pytest.raises(tracking.TrackingError, match="expected `on` or `off`, found 'none'"):
-        tracking.prepare()
+        tracking.check_store()
 
 
 def test_credentials_are_blotted_out() -> None:

@@ -23,7 +23,7 @@ def train(project: Project, steps: range = range(STEPS)) -> None:
 
 
 def test_a_live_run_and_publishing_are_one_run(project: Project) -> None:
-    tracking.prepare()
+    tracking.check_store()
     train(project)
     run = project.run("ns_net")
     assert run.info.status == "FINISHED"
@@ -136,7 +136,7 @@ def test_off_does_nothing_and_says_so_once(
 ) -> None:
     monkeypatch.setenv("NULLSCOPE_TRACKING", "off")
     monkeypatch.setattr(training, "open_store", None)
-    tracking.prepare()
+    tracking.check_store()
     train(project)
     assert tracking.publish(project.root) == []
     assert capfd.readouterr().err == "tracking: off (NULLSCOPE_TRACKING=off): nothing is sent to MLflow\n"
@@ -161,7 +161,7 @@ def test_a_real_server_that_dies_in_the_middle(
 ) -> None:
     """A server is started, used for everything, and killed under a training."""
     project, (uri, kill) = bare, server
-    tracking.prepare()
+    tracking.check_store()
     train(project)
     assert {row.name: row.status for row in tracking.publish(project.root)} == {"clip_lora-0": "created", "ns_net-0": "updated"}
     assert {row.status for row in tracking.publish(project.root)} == {"unchanged"}

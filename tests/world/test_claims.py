@@ -8,7 +8,7 @@ import json
 import pytest
 from conftest import ROOT
 
-from nullscope.metrics import wilson
+from nullscope.evaluation.metrics import wilson
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from PIL import Image
 from transformers import AutoTokenizer, BlipForConditionalGeneration, BlipImageProcessorPil
 
 import nullscope
-from nullscope.config import ParamsError, validate
-from nullscope.files import directory_sha256
+from nullscope.core.config import ParamsError, validate
+from nullscope.core.files import directory_sha256
 from nullscope.world import camera, generators, measure, pretrain_pictures, render, scenes
 from nullscope.world.render import Job, WorldParams, list_jobs, write_world
 

@@ -37,16 +37,15 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nullscope.data.loading import Batch
-from nullscope.detectors import base
-from nullscope.encoders.attention import LoraParams
-from nullscope.encoders.image_encoder import ImageEncoder
+from nullscope.backbones.attention import LoraParams
+from nullscope.detectors import base, clip
 from nullscope.ops.contrastive import supervised_contrastive_loss
+from nullscope.shards.batch import Batch
 
 EPSILON = 1e-8  # of the projection (paper, "stability") and of the notebook's contrastive loss
 
 
-class Config(base.ClipParams):
+class Config(clip.ClipParams):
     """Parameters of Advanced NS-Net."""
 
     lora: LoraParams | None  # None: the frozen tower
@@ -74,16 +73,14 @@ class SemanticMapper(nn.Module):
         return self.norm(text_BD + self.mlp(text_BD))
 
 
-class Detector(base.Detector):
+class Detector(clip.ClipDetector):
     """A LoRA'd CLIP image tower, a mapper of captions, the projection of each image off its own, and a head."""
 
     needs_captions = True
     captions_at_inference = True
 
     def __init__(self, params: Config, context: base.Context) -> None:
-        super().__init__(params)
-        self.view = context.view(params)
-        self.clip = ImageEncoder(context.clip, params.lora, params.statistics)
+        super().__init__(params, context, params.lora)
         width, head_width = self.clip.width, params.head_width
         self.mapper = SemanticMapper(width, params.mapper_hidden, params.mapper_dropout)
         self.head = nn.Sequential(nn.Linear(width, head_width), nn.ReLU(), nn.Linear(head_width, head_width))

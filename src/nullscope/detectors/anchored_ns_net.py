@@ -20,13 +20,13 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nullscope.data.loading import Batch
-from nullscope.detectors import base
-from nullscope.encoders.attention import LoraParams
+from nullscope.backbones.attention import LoraParams
+from nullscope.detectors import base, clip
 from nullscope.ops.contrastive import supervised_contrastive_loss
+from nullscope.shards.batch import Batch
 
 
-class Config(base.LinearParams):
+class Config(clip.LinearParams):
     """Parameters of anchored NS-Net."""
 
     lora: LoraParams
@@ -37,7 +37,7 @@ class Config(base.LinearParams):
     frozen_lr: PositiveFloat
 
 
-class Detector(base.LinearDetector):
+class Detector(clip.LinearDetector):
     """A LoRA'd CLIP image tower with one head on its projected features and one on those of the tower without adapters."""
 
     def __init__(self, params: Config, context: base.Context) -> None:

@@ -1,29 +1,25 @@
 """What every detector is to the training loop and to scoring. A detector overrides methods; nothing asks which one it is.
 
-A detector's page holds ``Config`` (a `DetectorParams`) and ``Detector``. B images, D embedding width, K width of the feature that
-the classifier sees.
+A detector's module holds ``Config`` (a `DetectorParams`) and ``Detector``. Nothing here knows a backbone: what the detectors on
+CLIP share stands in `clip`. B images, K width of the feature that the classifier sees.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nullscope.config import Params
-from nullscope.data.loading import Batch
-from nullscope.data.views import PatchMosaic, View, Whole
-from nullscope.encoders.attention import LoraParams
-from nullscope.encoders.clip import clip_facts
-from nullscope.encoders.image_encoder import ImageEncoder, Statistics
-from nullscope.ops.null_space import NullSpace, NullSpaceParams
+from nullscope.core.config import Params
+from nullscope.images.transforms import Transform
 from nullscope.ops.patches import PatchParams
+from nullscope.shards.batch import Batch
 
 
 class DetectorParams(Params):
@@ -31,42 +27,42 @@ class DetectorParams(Params):
 
     epochs: PositiveInt
     batch_size: PositiveInt  # images of one step, over all ranks
-    lr: PositiveFloat  # of Adam
+    lr: PositiveFloat  # of the optimiser at the start
     precision: Literal["fp32", "bf16"]  # bf16: autocast; weights, losses and the optimiser stay in float32
-
-
-class ClipParams(DetectorParams):
-    """What every detector on CLIP's image feature needs beside that."""
-
-    view: Literal["patches", "crop", "resize"]  # the patch-selected mosaic, or see nullscope.data.views.Whole
-    statistics: Statistics
-    flip: float = Field(ge=0, le=1)  # probability of mirroring a training image; 0.5 in the code of DGS-Net
-
-
-class LinearParams(ClipParams):
-    """What a linear head on that feature needs beside that."""
-
-    null_space: NullSpaceParams  # what is taken off the feature first; scope `none`: nothing
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a detector is built on: the frozen CLIP of the run, and how its mosaics are made."""
+    """What a detector is built on: the folders of the run's backbones by name, and how its mosaics are made."""
 
-    clip: Path  # folder, see nullscope.encoders.clip
+    backbones: Mapping[str, Path]
     patches: PatchParams
 
-    def view(self, params: ClipParams) -> View:
-        """Return the view that ``params`` ask for. Raises `ValueError` if a mosaic does not fit the CLIP."""
-        side = clip_facts(self.clip).image_px
-        if params.view != "patches":
-            return Whole(params.view, side, params.flip)
-        if side != self.patches.mosaic_px:
-            raise ValueError(
-                f"CLIP expects images of {side} px, a mosaic of {self.patches.grid} x {self.patches.grid} patches of "
-                f"{self.patches.patch_px} px has {self.patches.mosaic_px}; choose the encoder and patches.patch_px together"
-            )
-        return PatchMosaic(self.patches.cells, params.flip)
+    def backbone(self, name: str) -> Path:
+        """Return the folder of a backbone. Raises `ValueError` if the run has none of that name."""
+        if name not in self.backbones:
+            raise ValueError(f"no backbone {name!r}; there are: {', '.join(self.backbones) or 'none'}; see conf/encoder")
+        return self.backbones[name]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a phase of training is, before one of its steps."""
+
+    epoch: int  # from 0
+    epochs: int
+    step: int  # within the epoch, from 0
+    steps_per_epoch: int
+
+    @property
+    def share(self) -> float:
+        """The share of the phase that lies behind, from 0 to less than 1."""
+        return (self.epoch + self.step / self.steps_per_epoch) / self.epochs
+
+
+def constant(progress: Progress) -> float:
+    """The learning rate stays as it is."""
+    return 1.0
 
 
 @dataclass(frozen=True)
@@ -77,12 +73,17 @@ class Phase:
     parameters: list[nn.Parameter]
     epochs: int
     lr: float
+    weight_decay: float = 0.0
+    # What the rate of every parameter group is multiplied by, at each step. A function of the progress alone, so that a resumed
+    # training has the rate of an uninterrupted one.
+    lr_factor: Callable[[Progress], float] = constant
 
 
 class Detector(nn.Module):
-    """A detector of generated images. Subclasses set ``view`` and write `features` and `classify`; the rest has defaults."""
+    """A detector of generated images. Subclasses set ``transform``, write `features` and `classify`; the rest has defaults."""
 
-    view: View  # what it reads of every image
+    backbones: ClassVar[tuple[str, ...]] = ()  # names of the frozen networks that it is built on (`Context`)
+    transform: Transform  # from an image to its input
     needs_captions: bool = False  # text features of the captions join every training batch
     captions_at_inference: bool = False  # and every batch that is scored
     phase: str = ""  # name of the phase of training under way; the training loop sets it
@@ -121,48 +122,22 @@ class Detector(nn.Module):
         return [parameter for parameter in self.parameters() if parameter.requires_grad and id(parameter) not in others]
 
     def optimizer(self, phase: Phase) -> torch.optim.Optimizer:
-        """Return the optimiser of a phase. Default: Adam, as NS-Net and DGS-Net; on CUDA all its steps in one kernel."""
+        """Return a fresh optimiser of a phase; its groups have the rates of the phase's start. Default: Adam, as NS-Net and
+        DGS-Net; on CUDA all its steps in one kernel.
+        """
         fused = True if all(parameter.is_cuda for parameter in phase.parameters) else None
-        return torch.optim.Adam(phase.parameters, lr=phase.lr, betas=(0.9, 0.999), fused=fused)
+        betas = (0.9, 0.999)
+        return torch.optim.Adam(phase.parameters, lr=phase.lr, betas=betas, weight_decay=phase.weight_decay, fused=fused)
 
-    def prepare(self, texts: Iterable[Tensor]) -> None:
+    def see_captions(self, texts: Iterable[Tensor]) -> None:
         """See the text features of all training captions once, in chunks (N, D), before training. Default: nothing."""
 
+    def merge(self) -> None:
+        """Make inference as fast as it gets, once, when training is over: add adapters to their weights. Default: nothing."""
+
     def kept_state(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield the name and value of everything a trained detector adds to its frozen encoders: what is saved and loaded."""
+        """Yield the name and value of everything a trained detector adds to its frozen backbones: what is saved and loaded."""
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
                 yield name, parameter
         yield from self.named_buffers()
-
-
-class LinearDetector(Detector):
-    """A linear head on CLIP's image feature, off what captions could say if its null space says so.
-
-        u = f - (f B) B^T, f = E_I(image)        (B, D), not normalised
-        logit = w u + b                          (B,)
-
-    What else a page draws at random, it draws after this: adapter, then head.
-    """
-
-    def __init__(self, params: LinearParams, context: Context, lora: LoraParams | None) -> None:
-        """``lora``: the adapter of the image tower; None leaves it frozen."""
-        super().__init__(params)
-        self.view = context.view(params)
-        self.clip = ImageEncoder(context.clip, lora, params.statistics)
-        self.null_space = NullSpace(params.null_space, self.clip.width)
-        self.needs_captions = self.null_space.needs_captions
-        self.captions_at_inference = self.null_space.captions_at_inference
-        self.head = nn.Linear(self.clip.width, 1)
-
-    def prepare(self, texts: Iterable[Tensor]) -> None:
-        """Find what the null space removes, where there is one."""
-        self.null_space.prepare(texts)
-
-    def features(self, batch: Batch) -> Tensor:
-        """Return the image features u, (B, D)."""
-        return self.null_space(self.clip(batch.inputs), batch.text_BD)
-
-    def classify(self, feature_BK: Tensor) -> Tensor:
-        """Return the logits, (B,)."""
-        return self.head(feature_BK).squeeze(1)

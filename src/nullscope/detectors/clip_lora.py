@@ -1,8 +1,9 @@
 """CLIP-LoRA: the plain baseline of NS-Net (table 4, row 1) and of DGS-Net (tables 4 and 9, row 1).
 
 A linear head on the image feature of a CLIP whose image tower carries LoRA on q, k and v, trained with binary cross-entropy: no
-caption, no projection. Here it sees what the methods see, a shuffled mosaic of patches chosen by spectral entropy; ``view: crop``
-gives it the image itself (NS-Net's row 1), ``null_space`` the projection of NS-Net (its plug-and-play experiments).
+caption, no projection. Here it sees what the methods see, a shuffled mosaic of patches chosen by spectral entropy.
+``input: crop`` gives it the image itself (NS-Net's row 1), ``null_space`` the projection of NS-Net (its plug-and-play
+experiments).
 
     f = E_I(image)         (B, D), not normalised
     logit = w f + b        (B,)
@@ -13,17 +14,17 @@ B images, D embedding width.
 
 from __future__ import annotations
 
-from nullscope.detectors import base
-from nullscope.encoders.attention import LoraParams
+from nullscope.backbones.attention import LoraParams
+from nullscope.detectors import base, clip
 
 
-class Config(base.LinearParams):
+class Config(clip.LinearParams):
     """Parameters of CLIP-LoRA."""
 
     lora: LoraParams
 
 
-class Detector(base.LinearDetector):
+class Detector(clip.LinearDetector):
     """A LoRA'd CLIP image tower and a linear head, trained as the base class has it: Adam, binary cross-entropy."""
 
     def __init__(self, params: Config, context: base.Context) -> None:

@@ -32,14 +32,14 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nullscope.data.loading import Batch
-from nullscope.detectors import base
-from nullscope.encoders.attention import LoraParams
+from nullscope.backbones.attention import LoraParams
+from nullscope.detectors import base, clip
+from nullscope.shards.batch import Batch
 
 Part = Literal["positive", "negative", "all"]  # of a gradient, coordinate by coordinate
 
 
-class Config(base.LinearParams):
+class Config(clip.LinearParams):
     """Parameters of DGS-Net. ``null_space``, of f and f0, is not part of the method, which leaves the feature whole."""
 
     lora: LoraParams
@@ -53,7 +53,7 @@ class Config(base.LinearParams):
     epsilon: NonNegativeFloat  # added to the norm of the harmful gradient
 
 
-class Detector(base.LinearDetector):
+class Detector(clip.LinearDetector):
     """A LoRA'd CLIP image tower and a linear head; in training a head on captions and one on the frozen feature beside it."""
 
     def __init__(self, params: Config, context: base.Context) -> None:

@@ -27,13 +27,13 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from nullscope.data.loading import Batch
-from nullscope.detectors import base
-from nullscope.encoders.attention import LoraParams
+from nullscope.backbones.attention import LoraParams
+from nullscope.detectors import base, clip
 from nullscope.ops.contrastive import supervised_contrastive_loss
+from nullscope.shards.batch import Batch
 
 
-class Config(base.LinearParams):
+class Config(clip.LinearParams):
     """Parameters of NS-Net."""
 
     lora: LoraParams
@@ -41,7 +41,7 @@ class Config(base.LinearParams):
     temperature: PositiveFloat  # tau of eq. 11
 
 
-class Detector(base.LinearDetector):
+class Detector(clip.LinearDetector):
     """A LoRA'd CLIP image tower, the null-space projection (eqs. 5-10, `nullscope.ops.null_space`) and a linear head."""
 
     def __init__(self, params: Config, context: base.Context) -> None:

@@ -9,9 +9,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from nullscope.core.files import write_json
 from nullscope.fetching.checks import Digests, digests
 from nullscope.fetching.sources import FetchError
-from nullscope.files import write_json
 
 NAME = "fetched.json"
 

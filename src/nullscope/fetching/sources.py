@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nullscope.config import Params, read_params, section_of, validate
+from nullscope.core.config import Params, read_params, section_of, validate
 
 Text = Annotated[str, Field(min_length=1)]
 

@@ -18,7 +18,7 @@ import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from nullscope.config import Params
+from nullscope.core.config import Params
 
 RELATIVE_TOLERANCE = 1e-6  # singular values below this share of the largest count as zero (Advanced NS-Net: tau_sv)
 
@@ -111,7 +111,7 @@ def remove_own(image_BD: Tensor, text_BD: Tensor) -> Tensor:
 class NullSpace(nn.Module):
     """The projection as a part that any detector on CLIP features can take: f -> f less what captions could say.
 
-    ``global``: off the leading directions of all training captions, found once by `prepare`; a test image needs no caption.
+    ``global``: off the leading directions of all training captions, found once by `fit`; a test image needs no caption.
     ``batch`` and ``sample`` need captions in testing too, and there each image is taken off its own caption only: for ``batch``
     that is a batch of one, because a score must not depend on its neighbours. ``none``: the identity.
     """
@@ -131,7 +131,7 @@ class NullSpace(nn.Module):
         """Whether a test image needs its caption."""
         return self.params.scope in ("batch", "sample")
 
-    def prepare(self, texts: Iterable[Tensor]) -> None:
+    def fit(self, texts: Iterable[Tensor]) -> None:
         """Find what ``global`` removes, from the features of all training captions in chunks (N_i, D), in float64.
 
         Captions are normalised to unit length first, so that each counts the same.

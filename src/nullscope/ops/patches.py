@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
-from nullscope.config import Params
+from nullscope.core.config import Params
 
 EPSILON = 1e-12
 LUMA = (0.299, 0.587, 0.114)

@@ -19,10 +19,10 @@ import numpy as np
 from pydantic import Field
 from ruamel.yaml import YAML
 
-from nullscope.config import Params, validate
+from nullscope.core.config import Params, validate
 
 FlagKind = Literal["average", "impossible", "contradiction", "polluted"]  # explained in tables.yaml
-# The keys of nullscope.metrics for each way of averaging; ``subsets`` keeps the name of the metric that it averages.
+# The keys of nullscope.evaluation.metrics for each way of averaging; ``subsets`` keeps the name of the metric that it averages.
 AVERAGES = {"real_fakes": "mean_real_fakes", "fakes": "mean_fakes", "balanced": "mean_balanced"}
 _EPSILON = 1e-9  # of comparisons between decimal fractions
 

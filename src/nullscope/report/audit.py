@@ -1,11 +1,11 @@
-"""What the files give away (`nullscope.audit`): tables, warnings for the head of the page, lines for the terminal."""
+"""What the files give away (`evaluation.file_audit`): tables, warnings for the head of the page, lines for the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nullscope.audit import ALL, CHANCE, FACTS, SHORTCUT, shortcuts
+from nullscope.evaluation.file_audit import ALL, CHANCE, FACTS, SHORTCUT, shortcuts
 from nullscope.report.layout import MARK, Cell, Column, Spread, Table
 
 Audit = Mapping[str, Any]  # the content of metrics/audit.json

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nullscope.config import leaves
+from nullscope.core.config import leaves
 from nullscope.report.layout import MARK, Cell, Column, Table, detector_column
 from nullscope.report.seeds import ENOUGH, by_detector, difference, mean_of
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from nullscope.metrics import THRESHOLD, Reliability, auroc, reliability, tpr_at_fpr
+from nullscope.evaluation.metrics import THRESHOLD, Reliability, auroc, reliability, tpr_at_fpr
 
 FPR_G = np.linspace(0, 1, 401)
 BINS = 40

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from nullscope.contracts import FAKE
-from nullscope.metrics import IndexGroup
+from nullscope.core.contracts import FAKE
+from nullscope.evaluation.metrics import IndexGroup
 from nullscope.report.layout import Cell, Column, Table, yes_no
 
 

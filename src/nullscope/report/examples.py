@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nullscope.contracts import FAKE, REAL, ContractError
-from nullscope.data.tars import elsewhere, entries, opened
+from nullscope.core.contracts import FAKE, REAL, ContractError
+from nullscope.shards.tars import elsewhere, entries, opened
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def read_examples(shards: Path) -> list[Example]:
 def _samples(directory: Path) -> Iterator[tuple[str, int, bytes]]:
     """Yield (image_id, label, content) of every sample, in order.
 
-    `nullscope.data.shards` reads them through webdataset, which imports torch; two samples are not worth those seconds.
+    `nullscope.shards.reading` reads them through webdataset, which imports torch; two samples are not worth those seconds.
     """
     tars = [directory / name for name in entries(directory)] if elsewhere() else sorted(directory.glob("*.tar"))
     if not tars:

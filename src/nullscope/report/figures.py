@@ -9,8 +9,8 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from nullscope.contracts import FAKE
-from nullscope.metrics import wilson
+from nullscope.core.contracts import FAKE
+from nullscope.evaluation.metrics import wilson
 from nullscope.report import findings, forest, maps, robustness
 from nullscope.report.canvas import GREY, INK, LINES, SEED, STYLE, WIDTH, Figure, Look, if_seeds, looks, panels, png
 from nullscope.report.curves import FPR_G, Curves

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from nullscope.contracts import FAKE
+from nullscope.core.contracts import FAKE
 from nullscope.report.curves import Curves
 from nullscope.report.examples import Example
 from nullscope.report.inputs import History, Metrics

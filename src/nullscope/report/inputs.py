@@ -18,16 +18,16 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from nullscope.config import ParamsError, read_params, section_of
-from nullscope.contracts import CLEAN, FAKE, INDEX, SCORES, ContractError
-from nullscope.data.tables import read_batches, read_schema, read_table
-from nullscope.metrics import PROTOCOL, IndexGroup, index_counts, seen_subsets
+from nullscope.core.config import ParamsError, read_params, section_of
+from nullscope.core.contracts import CLEAN, FAKE, INDEX, SCORES, ContractError
+from nullscope.evaluation.metrics import PROTOCOL, IndexGroup, index_counts, seen_subsets
+from nullscope.evaluation.resampling import resample_schema
 from nullscope.report.audit import Audit
 from nullscope.report.curves import Curves, Scores, curves
 from nullscope.report.examples import Example, read_examples
 from nullscope.report.insight import Insight, read_insight
 from nullscope.report.provenance import Provenance, read_provenance
-from nullscope.resampling import resample_schema
+from nullscope.tables.parquet import read_batches, read_schema, read_table
 
 Metrics = dict[str, Any]  # the content of metrics/<detector>-<seed>.json
 
@@ -52,7 +52,7 @@ class Inputs:
     refused: list[dict[str, str]]  # the lines of data/rejects.csv
     audit: Audit  # metrics/audit.json: what the files give away
     curves: dict[str, Curves]
-    resamples: dict[str, list[pa.Table]]  # of the means over subsets, one table per seed (`nullscope.resampling`)
+    resamples: dict[str, list[pa.Table]]  # of the means over subsets, one table per seed (`nullscope.evaluation.resampling`)
     answers: dict[str, NDArray[np.bool_]]  # whether the first seed is right, per clean test image in the order of the scores
     histories: dict[str, list[History]]  # one per seed
     models: dict[str, dict[str, Any]]  # detector.json of the first seed

@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from nullscope.config import section_of
-from nullscope.contracts import CAPTIONS, CLEAN, FAKE, INDEX, SCORES, ContractError, feature_schema, text_schema
-from nullscope.data.tables import read_batches, read_table, vector_width, vectors_of
+from nullscope.core.config import section_of
+from nullscope.core.contracts import CAPTIONS, CLEAN, FAKE, INDEX, SCORES, ContractError, feature_schema, text_schema
 from nullscope.report.semantics import Basis, Semantics, compare
 from nullscope.report.separation import CaptionsAlone, Features, captions_alone
 from nullscope.report.shortcut import Coloured, Shortcut, chance_half_width, effect, fake_colour
+from nullscope.tables.parquet import read_batches, read_table, vector_width, vectors_of
 
 SHOWN = 8  # detectors whose features are drawn
 CAPTIONS_READ = 10_000  # of each split: the tables are in the order of the images' hashes, so the first are a fair sample
@@ -59,7 +59,7 @@ def read_insight(root: Path, params: dict[str, Any], runs: Runs, models: Models,
     if probe and basis:
         own = features[probe]
         _, text_ND = _read_vectors(root / "data/text/test.parquet", "text", text_schema, wanted=own.image_ids)
-        semantics = compare(probe, models[probe]["params"]["view"], own, text_ND, basis)
+        semantics = compare(probe, models[probe]["params"]["input"], own, text_ND, basis)
     return Insight(
         features={name: features[name] for name in list(runs)[:SHOWN]},
         captions=captions_alone(train_ND, labels.is_fake(train_ids), test_ND, labels.is_fake(test_ids)),
@@ -70,8 +70,8 @@ def read_insight(root: Path, params: dict[str, Any], runs: Runs, models: Models,
 
 def _find_probe(models: Models) -> str | None:
     """Return the detector whose features are CLIP's own: of whole images rather than of mosaics, if there is the choice."""
-    own = [name for name, model in models.items() if model["params"].get("page", name) == PROBE and _scope(model) == "none"]
-    return min(own, key=lambda name: models[name]["params"]["view"] == "patches", default=None)
+    own = [name for name, model in models.items() if model["params"].get("method", name) == PROBE and _scope(model) == "none"]
+    return min(own, key=lambda name: models[name]["params"]["input"] == "patches", default=None)
 
 
 def _read_basis(root: Path, runs: Runs, models: Models) -> Basis | None:

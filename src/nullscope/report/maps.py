@@ -16,7 +16,7 @@ from nullscope.report.separation import Features, separability, tsne
 
 DRAWN = 500  # images of a map: more take longer and hide each other
 REAL, SEEN, UNSEEN = range(3)
-SEES = {"patches": "mosaics of patches", "crop": "a crop of the image", "resize": "the whole image"}  # by the parameter `view`
+SEES = {"patches": "mosaics of patches", "crop": "a crop of the image", "resize": "the whole image"}  # by the parameter `input`
 
 
 def features(shown: dict[str, Features], look: dict[str, Look]) -> Figure:
@@ -58,7 +58,7 @@ def semantics(found: Semantics) -> Figure:
             _number(axes, found.auroc[kind, word], "AUROC ")
     canvas.legend(handles=[_key(REAL, colour, "real"), _key(UNSEEN, colour, "fake")], loc="outside upper left", ncols=2)
     caption = (
-        f"t-SNE of CLIP's frozen features ({found.detector}, which sees {SEES[found.view]}), {found.count} reals and as many "
+        f"t-SNE of CLIP's frozen features ({found.detector}, which sees {SEES[found.input]}), {found.count} reals and as many "
         "fakes per panel. Matched: each fake beside the real of the nearest caption; mismatched: reals and fakes from opposite "
         "ends of "
         f"the first principal axis of the captions. Below: without the directions that {found.basis} removes. Number: AUROC of a "

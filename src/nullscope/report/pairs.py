@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nullscope.paired import Difference, difference, holm, mcnemar
+from nullscope.evaluation.paired import Difference, difference, holm, mcnemar
 from nullscope.report.layout import MARK, Cell, Column, Spread, Table
 
 KEYS = {"auroc": "AUROC", "mean_balanced": "Balanced accuracy"}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nullscope.contracts import ContractError
+from nullscope.core.contracts import ContractError
 from nullscope.records.licences import licences
 from nullscope.report.layout import Cell, Column, Table, detector_column
 from nullscope.report.papers import OURS
@@ -41,15 +41,15 @@ def read_provenance(root: Path, dataset: str, prepare: list[str], runs: Iterable
 
 
 def origins_table(summary: Mapping[str, Mapping[str, Any]], models: Mapping[str, Mapping[str, Any]], found: Provenance) -> Table:
-    """Return one row per run: its page, whose weights, what it was trained on, the protocol, and the hash of its scores."""
-    keys = {"page": "Page", "weights": "Weights", "dataset": "Trained on", "prepare": "Images prepared", "protocol": "Protocol"}
+    """Return one row per run: its method, whose weights, what it was trained on, the protocol, and the hash of its scores."""
+    keys = {"method": "Method", "weights": "Weights", "dataset": "Trained on", "prepare": "Prepared by", "protocol": "Protocol"}
     columns = [detector_column(), Column("seed", "Seed", "text"), *(Column(key, title, "text") for key, title in keys.items())]
     columns.append(Column("scores_md5", "Scores (md5)", "text"))
     rows: list[list[Cell]] = []
     for run, metrics in summary.items():
         name, _, seed = run.rpartition("-")
         model = models[name]
-        facts = [model["params"].get("page", name), model.get("weights", ""), model.get("dataset", "")]
+        facts = [model["params"].get("method", name), model.get("weights", ""), model.get("dataset", "")]
         prepared = ", ".join(model.get("prepare", [])) or "as they are"
         rows.append([name, seed, *facts, prepared, str(metrics["protocol"]), found.scores[run]])
     note = (

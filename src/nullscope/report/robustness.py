@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from nullscope.contracts import CLEAN
+from nullscope.core.contracts import CLEAN
 from nullscope.report.canvas import GREY, INK, Figure, Look, if_seeds, panels, png
 from nullscope.report.layout import Cell, Column, Table, detector_column
 from nullscope.report.seeds import by_detector, difference, spread

@@ -34,7 +34,7 @@ class Semantics:
     """Both sets, in all three features."""
 
     detector: str  # whose features these are: the frozen probe
-    view: str  # what it sees of a picture
+    input: str  # what it sees of a picture
     basis: str  # the detector whose null space this is
     removed: int  # directions
     feature: dict[tuple[str, str], Floats]  # (kind, set) -> (2M, D): first the reals, then the fakes
@@ -47,7 +47,7 @@ class Semantics:
         return len(self.is_fake) // 2
 
 
-def compare(probe: str, view: str, frozen: Features, text_ND: Floats, basis: Basis) -> Semantics | None:
+def compare(probe: str, input_kind: str, frozen: Features, text_ND: Floats, basis: Basis) -> Semantics | None:
     """Return both sets of the images of ``frozen`` with their AUROCs; ``text_ND`` are their captions' features, row by row.
 
     None where there are too few images of a kind.
@@ -62,7 +62,7 @@ def compare(probe: str, view: str, frozen: Features, text_ND: Floats, basis: Bas
     auroc = {key: separability(own, is_fake, pair) for key, own in feature.items()}
     if None in auroc.values():
         return None
-    return Semantics(probe, view, basis.detector, basis.basis_DK.shape[1], feature, is_fake, auroc)
+    return Semantics(probe, input_kind, basis.detector, basis.basis_DK.shape[1], feature, is_fake, auroc)
 
 
 def matched(unit_ND: Floats, real_R: Rows, fake_F: Rows, count: int) -> Rows:

@@ -15,7 +15,7 @@ from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from nullscope.metrics import Z_95, accuracy, auroc, balanced_accuracy
+from nullscope.evaluation.metrics import Z_95, accuracy, auroc, balanced_accuracy
 from nullscope.report.layout import Spread
 
 FOLDS = 5

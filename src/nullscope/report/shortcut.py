@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nullscope.metrics import Z_95, auroc, balanced_accuracy
+from nullscope.evaluation.metrics import Z_95, auroc, balanced_accuracy
 from nullscope.world.scenes import COLOURS, FAKE_COLOURS
 
 Bools = NDArray[np.bool_]

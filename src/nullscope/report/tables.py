@@ -29,7 +29,7 @@ END_SHARE = 20  # the first and the last 1/20 of the steps stand for the start a
 
 def build_tables(inputs: Inputs) -> list[Table]:
     """Return every table of the report, in its order. Official weights are marked wherever a detector's name stands."""
-    dataset, pages = inputs.provenance.dataset, [own["params"].get("page", name) for name, own in inputs.models.items()]
+    dataset, pages = inputs.provenance.dataset, [own["params"].get("method", name) for name, own in inputs.models.items()]
     optional = [pairs_table(inputs.resamples, inputs.answers), scorecard_table(dataset, inputs.summary)]
     tables = [
         summary_table(inputs.summary),

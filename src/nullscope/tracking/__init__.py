@@ -6,7 +6,7 @@ itself, more than a second, is imported by the first call that needs it.
 
 from nullscope.tracking.address import TrackingError, tracking_uri
 from nullscope.tracking.mirror import Row, publish
-from nullscope.tracking.store import prepare, viewer
+from nullscope.tracking.store import check_store, viewer
 from nullscope.tracking.training import Recorder, live
 
-__all__ = ["Recorder", "Row", "TrackingError", "live", "prepare", "publish", "tracking_uri", "viewer"]
+__all__ = ["Recorder", "Row", "TrackingError", "check_store", "live", "publish", "tracking_uri", "viewer"]

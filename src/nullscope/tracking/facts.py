@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nullscope.config import leaves
+from nullscope.core.config import leaves
 
 MODEL = "nullscope.model"  # content of the model folder: what a run is found by
 TRAINING = "nullscope.training"  # what was trained, from what: what an interrupted run is found by
-PUBLISHED = "nullscope.metrics"  # content of the metrics and the report that the run shows; the last tag written
+PUBLISHED = "nullscope.evaluation.metrics"  # content of the metrics and the report that the run shows; the last tag written
 CURRENT = "nullscope.current"  # whether this is the model in the project that published last
 CURVE = "train/"  # before the name of what was logged per step
 COMPARED = ("acc", "ap", "auroc", "r_acc", "f_acc")  # what is shown of every subset and degradation

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nullscope.config import read_params, section_of
-from nullscope.files import content_sha256, sha256
+from nullscope.core.config import read_params, section_of
+from nullscope.core.files import content_sha256, sha256
 from nullscope.tracking.address import TrackingError, say, switched_on, tracking_uri
 from nullscope.tracking.facts import (
     CURRENT,

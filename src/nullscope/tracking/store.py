@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nullscope import ranks
-from nullscope.files import replacing
+from nullscope.core import ranks
+from nullscope.core.files import replacing
 from nullscope.tracking.address import SWITCH, TrackingError, project_root, shown, sqlite_file, switched_on, tracking_uri
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Store:
     lock: Path  # held by whoever publishes, so that two at once create no run twice
 
 
-def prepare(start: Path = Path()) -> None:
+def check_store(start: Path = Path()) -> None:
     """Make the tracking store of the project at ``start`` usable; do nothing where tracking is off.
 
     Creates or upgrades the schema of a SQLite database (once, however many processes call this), asks a server for an
@@ -47,7 +47,7 @@ def prepare(start: Path = Path()) -> None:
 
 
 def open_store(start: Path) -> Store:
-    """Return the usable store of the project at ``start``. Raises `TrackingError` as `prepare` does."""
+    """Return the usable store of the project at ``start``. Raises `TrackingError` as `check_store` does."""
     uri = tracking_uri(start)
     file = sqlite_file(uri)
     lock = file.with_name(f"{file.name}.lock") if file else project_root(start) / ".nullscope" / "mlflow.lock"

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nullscope import ranks
-from nullscope.files import content_sha256
+from nullscope.core import ranks
+from nullscope.core.files import content_sha256
 from nullscope.tracking.address import say, shown, switched_on
 from nullscope.tracking.facts import (
     CURRENT,
@@ -41,7 +41,7 @@ def live(detector: str, seed: int, params: Mapping[str, Any], inputs: str = "") 
     ``params`` is what ``detector.json`` will hold, ``inputs`` any text that stands for the data. The same training again,
     after one that did not finish, continues the unfinished run. Yields a `Recorder` that does nothing where tracking is
     off, on ranks above 0, and where the store fails: the record is the model's folder, and `publish` completes the run
-    from it. Call `prepare` before, to hear of a store that cannot work at all.
+    from it. Call `check_store` before, to hear of a store that cannot work at all.
     """
     if not switched_on() or ranks.rank() > 0:
         yield Recorder()
@@ -160,7 +160,7 @@ def _begin(detector: str, seed: int, params: Mapping[str, Any], inputs: str) -> 
         run = store.client.create_run(store.experiment_id, run_name=run_name(detector, seed), tags=tags)
         store.client.log_batch(run.info.run_id, params=[Param(*item) for item in flat_params(params).items()])
         return _Sender(store, run.info.run_id, set())
-    except Exception as error:  # `prepare` has spoken already where it could be foreseen
+    except Exception as error:  # `check_store` has spoken already where it could be foreseen
         say(f"{error}; the training goes on, and `python stages/track.py` publishes it afterwards")
         return Recorder()
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nullscope.files import write_json
+from nullscope.core.files import write_json
 from nullscope.world import measure, pretrain_blip, pretrain_clip, pretrain_figures
 from nullscope.world import pretrain_pictures as pictures_
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProcessorPil
 
-from nullscope.files import replacing_directory
+from nullscope.core.files import replacing_directory
 from nullscope.world import pretrain_pictures as pictures_
 from nullscope.world.pretrain_pictures import Pictures
 from nullscope.world.vocabulary import BEGIN, CONTEXT_LENGTH, END, PAD, TOKENS, tokenizer

@@ -22,7 +22,7 @@ from open_clip.transformer import PatchDropout
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from nullscope.files import replacing_directory, write_json
+from nullscope.core.files import replacing_directory, write_json
 from nullscope.world import pretrain_pictures as pictures_
 from nullscope.world.degrade import AMOUNTS, RESAMPLING
 from nullscope.world.pretrain_pictures import Pictures

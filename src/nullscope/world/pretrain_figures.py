@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from nullscope.files import replacing
+from nullscope.core.files import replacing
 from nullscope.world.degrade import AMOUNTS, KEEP_RESOLUTION_SHARE
 from nullscope.world.measure import PARTS
 from nullscope.world.scenes import BACKGROUNDS, COLOURS, GROUNDS, OBJECTS, SIZES

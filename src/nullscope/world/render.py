@@ -18,9 +18,9 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 from tqdm import tqdm
 
-from nullscope import ranks
-from nullscope.config import Params
-from nullscope.files import replacing_directory
+from nullscope.core import ranks
+from nullscope.core.config import Params
+from nullscope.core.files import replacing_directory
 from nullscope.world import camera, generators, scenes
 
 REALS = "camera"

@@ -1,0 +1,124 @@
+"""Where the frozen towers come from: the package, a folder, or a hub repository at a pinned revision.
+
+After this nothing touches the network, and nothing is unpickled: CLIP is read from safetensors, and BLIP, whose repository
+holds a pickle only, is loaded by torch with ``weights_only=True`` and written as safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from pydantic import PositiveInt
+
+from nullscope.core.config import Params
+from nullscope.core.files import replacing_directory, write_json
+
+EMBEDDED = "embedded"
+SOURCE_FILE = "source.json"
+
+
+class ClipSource(Params):
+    """``repository``: ``embedded``, a folder that holds an open_clip model, or a hub repository such as ``timm/...openai``."""
+
+    repository: str
+    revision: str  # commit of the hub repository
+    architecture: str  # open_clip's name of the model, for a hub repository
+
+
+class BlipSource(Params):
+    """``repository``: ``embedded``, a folder that holds a transformers BLIP, or a hub repository."""
+
+    repository: str
+    revision: str
+
+
+class EncoderParams(Params):
+    """The frozen encoders of a run."""
+
+    name: str
+    patch_px: PositiveInt  # side of a patch, so that a mosaic has the size CLIP expects; the stage `shard` reads it
+    clip: ClipSource
+    blip: BlipSource
+
+
+def fetch_clip(source: ClipSource, out: Path) -> None:
+    """Write the CLIP of ``source`` to the folder ``out``. Raises `ValueError` saying what could not be had and what to do."""
+    with replacing_directory(out) as partial:
+        if not _copied(source.repository, "clip", partial):
+            config = _clip_config(source)
+            weights = _download(source.repository, "open_clip_model.safetensors", source.revision)
+            shutil.copyfile(weights, partial / "open_clip_model.safetensors")
+            write_json(partial / "open_clip_config.json", config)
+        write_json(partial / SOURCE_FILE, source.model_dump())
+
+
+def fetch_blip(source: BlipSource, out: Path) -> None:
+    """Write the BLIP of ``source`` to the folder ``out``. Raises `ValueError` saying what could not be had and what to do."""
+    with replacing_directory(out) as partial:
+        if not _copied(source.repository, "blip", partial):
+            _save_blip(source, partial)
+        write_json(partial / SOURCE_FILE, source.model_dump())
+
+
+def source_name(directory: Path) -> str:
+    """Return ``repository@revision`` of an encoder folder, for the metadata of what was made with it."""
+    source = json.loads((Path(directory) / SOURCE_FILE).read_text(encoding="utf-8"))
+    return f"{source['repository']}@{source['revision']}"
+
+
+def _copied(repository: str, kind: str, out: Path) -> bool:
+    """Copy the embedded encoder or a folder of the user's; False where ``repository`` is neither."""
+    if repository == EMBEDDED:
+        with as_file(files("nullscope") / "assets" / kind) as assets:
+            shutil.copytree(assets, out, dirs_exist_ok=True)
+        return True
+    if Path(repository).is_dir():
+        shutil.copytree(repository, out, dirs_exist_ok=True)
+        return True
+    return False
+
+
+def _clip_config(source: ClipSource) -> dict:
+    import open_clip
+
+    model = open_clip.get_model_config(source.architecture)
+    if model is None:
+        raise ValueError(f"encoder.clip.architecture {source.architecture!r} is unknown; see open_clip.list_models()")
+    # The weights of OpenAI were trained with QuickGELU. Under the plain name open_clip only warns and computes something else.
+    if "openai" in source.repository and not model.get("quick_gelu"):
+        raise ValueError(
+            f"encoder.clip: {source.repository} needs QuickGELU, and {source.architecture!r} has none; "
+            f"use {source.architecture + '-quickgelu'!r}"
+        )
+    return {"model_cfg": model, "preprocess_cfg": {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}}
+
+
+def _download(repository: str, file: str, revision: str) -> str:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return hf_hub_download(repository, file, revision=revision)
+    except Exception as error:  # the hub client has a dozen kinds, from a bad name to a broken connection
+        raise ValueError(_unreachable(repository, revision, error)) from error
+
+
+def _save_blip(source: BlipSource, out: Path) -> None:
+    from transformers import AutoTokenizer, BlipForConditionalGeneration
+    from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+
+    try:
+        for kind in (BlipForConditionalGeneration, AutoTokenizer, BlipImageProcessorPil):
+            kind.from_pretrained(source.repository, revision=source.revision).save_pretrained(out)
+    except OSError as error:
+        raise ValueError(_unreachable(source.repository, source.revision, error)) from error
+
+
+def _unreachable(repository: str, revision: str, error: Exception) -> str:
+    return (
+        f"{repository}@{revision} could not be fetched ({type(error).__name__}: {str(error).splitlines()[0]}); expected a hub "
+        "repository that can be reached, or a folder with the model: name the folder in `encoder.clip.repository` or "
+        "`encoder.blip.repository`, or use the encoders of the package with `dvc exp run -S encoder=embedded`"
+    )

@@ -1,0 +1,81 @@
+"""What all detectors on CLIP's image feature share: the frozen image tower of a run, with or without a LoRA adapter.
+
+B images, D embedding width, P side of the tower's input in pixels, C cells of a mosaic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import Tensor
+
+from nullscope.backbones.attention import LoraParams, add_lora
+from nullscope.backbones.clip import clip_facts, load_image_tower
+from nullscope.backbones.sharing import Encoder
+from nullscope.ops.patches import permute_patches
+from nullscope.ops.pixels import IMAGENET_MEAN, IMAGENET_STD, flip_where, normalise
+
+Statistics = Literal["clip", "imagenet"]  # what images are normalised with; the code of DGS-Net takes ImageNet's for CLIP
+
+
+class ImageEncoder(Encoder):
+    """The frozen image tower of the CLIP in ``directory``; with ``lora``, a trainable adapter on q, k and v of its blocks."""
+
+    def __init__(self, directory: Path, lora: LoraParams | None, statistics: Statistics) -> None:
+        super().__init__()
+        facts = clip_facts(directory)
+        self.width = facts.width
+        self.mean, self.std = (IMAGENET_MEAN, IMAGENET_STD) if statistics == "imagenet" else (facts.mean, facts.std)
+        self.tower = load_image_tower(directory)
+        if lora is not None:
+            add_lora(self.tower, lora)
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Return the image features, (B, D) not normalised, of what a transform (`nullscope.images.transforms`) gives.
+
+        In a training on several ranks ``inputs`` holds this rank's rows, and the features are of the whole batch.
+        """
+        return self.gathered(self.tower(self.pixels(inputs)))
+
+    def compile_tower(self) -> None:
+        """Let torch.compile make the tower's kernels, at the first forward pass; names and weights stay.
+
+        Random numbers are drawn as without it: its own would drop other entries, and that is another training.
+        """
+        torch._inductor.config.fallback_random = True
+        self.tower.compile()
+
+    def pixels(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Return what the tower sees, (B, 3, P, P) float32.
+
+        ``inputs`` holds ``image`` (B, 3, P, P) uint8, ``flip`` (B,) bool and, of a mosaic, ``order`` (B, C): its cells are laid
+        out anew.
+        """
+        image_BCHW = inputs["image"]
+        if "order" in inputs:
+            image_BCHW = permute_patches(image_BCHW, inputs["order"], grid=math.isqrt(inputs["order"].shape[1]))
+        return normalise(flip_where(image_BCHW, inputs["flip"]), self.mean, self.std)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Within it the tower is the pre-trained one: its adapters are off. No second copy of the weights is needed.
+
+        Afterwards everything is as it was before, adapters that were off and parameters that did not train included.
+        """
+        adapted = [module for module in self.tower.modules() if isinstance(module, LoraLayer) and not module.disable_adapters]
+        trains = {parameter: parameter.requires_grad for module in adapted for parameter in module.parameters()}
+        for module in adapted:
+            module.enable_adapters(False)
+        try:
+            yield
+        finally:
+            for module in adapted:
+                module.enable_adapters(True)  # it also says of every adapter that it trains
+            for parameter, as_before in trains.items():
+                parameter.requires_grad_(as_before)

@@ -1,0 +1,88 @@
+"""What the detectors on CLIP's image feature share. B images, D embedding width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from nullscope.backbones.attention import LoraParams
+from nullscope.backbones.clip import clip_facts
+from nullscope.backbones.image_encoder import ImageEncoder, Statistics
+from nullscope.detectors.base import Context, Detector, DetectorParams
+from nullscope.images.transforms import PatchMosaic, Transform, WholeImage
+from nullscope.ops.null_space import NullSpace, NullSpaceParams
+from nullscope.shards.batch import Batch
+
+CLIP = "clip"  # the name of the backbone
+
+
+class ClipParams(DetectorParams):
+    """What every detector on CLIP's image feature needs beside what every detector does."""
+
+    input: Literal["patches", "crop", "resize"]  # the patch-selected mosaic, or see nullscope.images.transforms.WholeImage
+    statistics: Statistics
+    flip: float = Field(ge=0, le=1)  # probability of mirroring a training image; 0.5 in the code of DGS-Net
+
+
+class LinearParams(ClipParams):
+    """What a linear head on that feature needs beside that."""
+
+    null_space: NullSpaceParams  # what is taken off the feature first; scope `none`: nothing
+
+
+class ClipDetector(Detector):
+    """A detector on the image tower of a CLIP."""
+
+    backbones: ClassVar[tuple[str, ...]] = (CLIP,)
+
+    def __init__(self, params: ClipParams, context: Context, lora: LoraParams | None) -> None:
+        """``lora``: the adapter of the tower; None leaves it frozen. Raises `ValueError` if a mosaic does not fit the CLIP."""
+        super().__init__(params)
+        self.transform = _transform(params, context)
+        self.clip = ImageEncoder(context.backbone(CLIP), lora, params.statistics)
+
+
+class LinearDetector(ClipDetector):
+    """A linear head on CLIP's image feature, off what captions could say if its null space says so.
+
+        u = f - (f B) B^T, f = E_I(image)        (B, D), not normalised
+        logit = w u + b                          (B,)
+
+    What else a detector draws at random, it draws after this: adapter, then head.
+    """
+
+    def __init__(self, params: LinearParams, context: Context, lora: LoraParams | None) -> None:
+        """``lora``: the adapter of the image tower; None leaves it frozen."""
+        super().__init__(params, context, lora)
+        self.null_space = NullSpace(params.null_space, self.clip.width)
+        self.needs_captions = self.null_space.needs_captions
+        self.captions_at_inference = self.null_space.captions_at_inference
+        self.head = nn.Linear(self.clip.width, 1)
+
+    def see_captions(self, texts: Iterable[Tensor]) -> None:
+        """Find what the null space removes, where there is one."""
+        self.null_space.fit(texts)
+
+    def features(self, batch: Batch) -> Tensor:
+        """Return the image features u, (B, D)."""
+        return self.null_space(self.clip(batch.inputs), batch.text_BD)
+
+    def classify(self, feature_BK: Tensor) -> Tensor:
+        """Return the logits, (B,)."""
+        return self.head(feature_BK).squeeze(1)
+
+
+def _transform(params: ClipParams, context: Context) -> Transform:
+    """Return the transform that ``params`` ask for. Raises `ValueError` if a mosaic does not fit the CLIP."""
+    side, patches = clip_facts(context.backbone(CLIP)).image_px, context.patches
+    if params.input != "patches":
+        return WholeImage(params.input, side, params.flip)
+    if side != patches.mosaic_px:
+        raise ValueError(
+            f"CLIP expects images of {side} px, a mosaic of {patches.grid} x {patches.grid} patches of {patches.patch_px} px has "
+            f"{patches.mosaic_px}; choose the encoder and patches.patch_px together"
+        )
+    return PatchMosaic(patches.cells, params.flip)

@@ -1,0 +1,139 @@
+"""A data set as parameters: where it lies, which folders are of which split, subset, label and generator.
+
+The folder above the label folder decides the split and the subset. A pattern such as ``train/*`` is matched component by
+component from the root; the last component it matches names the subset, or the one that is marked with ``@``: original GenImage's
+``@*/*/val`` finds ``ADM/imagenet_ai_0508_adm/val`` and calls it ``ADM``. Deeper folders (classes, mostly) belong to the subset:
+``progan/airplane/0_real/x.png`` is of subset ``progan`` under the pattern ``progan``. Where several patterns of a list match, the
+first one counts. Label folders at the root itself are one subset, named as the data set.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+
+from nullscope.core.config import Params
+from nullscope.core.contracts import FAKE, LABEL_FOLDERS, REAL, REAL_GENERATOR, SPLITS
+
+LABELS = {"real": REAL, "fake": FAKE}  # as the parameters spell them
+LABEL_WORDS = {label: word for word, label in LABELS.items()}
+MARK = "@"  # of the component of a pattern that names the subset
+
+Published = Annotated[list[NonNegativeInt], Field(min_length=2, max_length=2)]  # reals, fakes
+
+
+class DatasetError(ValueError):
+    """What lies on the disk is not what the parameters say."""
+
+
+class DatasetParams(Params):
+    """Where a data set lies and what of it is training and testing."""
+
+    name: Annotated[str, Field(min_length=1)]
+    root: Annotated[str, Field(min_length=1)]  # folder, absolute or relative to the project
+    manifest: str | None = None  # a table of the images in place of what the folders say (`manifest`), relative to the root
+    labels: dict[str, Literal["real", "fake"]] = Field(default_factory=lambda: _words(LABEL_FOLDERS))  # names of label folders
+    train: Annotated[list[str], Field(min_length=1)]  # patterns on the folder above the label folder, relative to the root
+    test: Annotated[list[str], Field(min_length=1)]
+    train_fraction: Annotated[float, Field(gt=0, lt=1)]  # share of images that train, in subsets that both lists match
+    names: dict[str, str] = Field(default_factory=dict)  # folder -> subset, where a folder is spelt in more than one way
+    generators: dict[str, str] = Field(default_factory=dict)  # subset -> generator of its fakes, where names differ
+    reals: dict[str, str] = Field(default_factory=dict)  # test subset -> the one whose reals it is judged against
+    expected: dict[Literal["train", "test"], dict[str, Published | None]] = Field(default_factory=dict)  # as published
+    max_pixels: PositiveInt  # larger images are refused before they are decoded
+    world: dict[str, Any] | None = None  # the embedded world's recipe; not read here
+
+    @field_validator("train", "test")
+    @classmethod
+    def _relative_patterns(cls, patterns: list[str]) -> list[str]:
+        for pattern in patterns:
+            parts = pattern.split("/")
+            if any(part in ("", ".", "..", MARK) for part in parts):
+                raise ValueError(f"{pattern!r} is no pattern: expected folder names below the root, such as `train/*`")
+            if sum(part.startswith(MARK) for part in parts) > 1:
+                raise ValueError(f"{pattern!r} marks several components with {MARK}; one names the subset")
+        return patterns
+
+    @field_validator("labels")
+    @classmethod
+    def _both_labels(cls, labels: dict[str, str]) -> dict[str, str]:
+        if set(labels.values()) != set(LABELS):
+            raise ValueError(f"expected folder names for real and for fake, such as {{nature: real, ai: fake}}, found {labels}")
+        return labels
+
+    @property
+    def label_folders(self) -> dict[str, int]:
+        """Return the label of every label folder's name."""
+        return {name: LABELS[word] for name, word in self.labels.items()}
+
+    def subset(self, split: str, folder: str) -> str | None:
+        """Return the subset that ``folder`` belongs to in ``split``, None where no pattern of the split matches it."""
+        patterns = tuple(self.train if split == "train" else self.test)
+        found = _subset(patterns, self.name if folder == "." else folder)
+        return None if found is None else self.names.get(found, found)
+
+    def splits(self, folder: str) -> list[str]:
+        """Return the splits that have a pattern for ``folder``: none, one or both."""
+        return [split for split in SPLITS if self.subset(split, folder) is not None]
+
+    def split_of(self, folder: str, image_id: str) -> str:
+        """Return the split of one image of a matched folder.
+
+        Where both lists match, the image's own id draws it, so that one image never is in both.
+        """
+        splits = self.splits(folder)
+        if len(splits) == 1:
+            return splits[0]
+        return "train" if int(image_id[:16], 16) < self.train_fraction * 2**64 else "test"
+
+    def generator(self, subset: str, label: int) -> str:
+        """Return what the column ``generator`` says of an image."""
+        return REAL_GENERATOR if label == REAL else self.generators.get(subset, subset)
+
+    def asks_for(self, split: str, subset: str) -> bool:
+        """Return whether a pattern of the split could find a folder of this subset."""
+        spellings = [subset, *(folder for folder, name in self.names.items() if name == subset)]
+        patterns = self.train if split == "train" else self.test
+        components = [pattern.split("/")[_naming(pattern)].removeprefix(MARK) for pattern in patterns]
+        return any(fnmatchcase(name, component) for component in components for name in spellings)
+
+    def unexpected(self, found: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, dict[str, int]]]:
+        """Return the published subsets that ``found`` (split -> subset -> kind -> images) lacks or has other counts of.
+
+        Subsets that no pattern asks for are left out. An entry holds ``real`` and ``fake``, and ``real_published`` and
+        ``fake_published`` where the counts are published.
+        """
+        differing: dict[str, dict[str, dict[str, int]]] = {}
+        for split, subsets in self.expected.items():
+            for subset, counts in subsets.items():
+                here = found.get(split, {}).get(subset, {"real": 0, "fake": 0})
+                published = {} if counts is None else {"real_published": counts[0], "fake_published": counts[1]}
+                missing, other = not any(here.values()), counts is not None and counts != [here["real"], here["fake"]]
+                if (missing or other) and self.asks_for(split, subset):
+                    differing.setdefault(split, {})[subset] = {**here, **published}
+        return differing
+
+
+def _words(labels: Mapping[str, int]) -> dict[str, str]:
+    return {name: LABEL_WORDS[label] for name, label in labels.items()}
+
+
+def _naming(pattern: str) -> int:
+    """Return which component of a pattern names the subset."""
+    parts = pattern.split("/")
+    return next((at for at, part in enumerate(parts) if part.startswith(MARK)), len(parts) - 1)
+
+
+@functools.lru_cache(maxsize=65_536)
+def _subset(patterns: tuple[str, ...], folder: str) -> str | None:
+    names = folder.split("/")
+    for pattern in patterns:
+        parts = pattern.split("/")
+        plain = [part.removeprefix(MARK) for part in parts]
+        if len(parts) <= len(names) and all(fnmatchcase(name, part) for name, part in zip(names, plain, strict=False)):
+            return names[_naming(pattern)]
+    return None

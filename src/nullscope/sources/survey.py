@@ -1,0 +1,148 @@
+"""A look at a data set's folders before anything is decoded: a wrong pattern stops the index at once, not after an hour."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nullscope.core.contracts import SPLITS
+from nullscope.sources.dataset import LABEL_WORDS, DatasetError, DatasetParams
+from nullscope.sources.folders import HIDDEN, OUTSIDE, UNPACKED, Found, Ignored, Packed, Refused, unpack, walk
+from nullscope.sources.manifest import read_manifest
+
+UNMATCHED = "not_in_train_or_test"  # why files are ignored, beside folders.HIDDEN and folders.OUTSIDE
+IGNORED = (HIDDEN, OUTSIDE, UNPACKED, UNMATCHED)
+SHOWN = 10  # names listed in an error
+
+
+@dataclass
+class Survey:
+    """What lies below the root of a data set."""
+
+    files: Counter[tuple[str, int]] = field(default_factory=Counter)  # (folder, label) -> files, in matched folders
+    refused: int = 0
+    ignored: Counter[tuple[str, str]] = field(default_factory=Counter)  # (why, folder) -> files
+
+    @property
+    def total(self) -> int:
+        """Number of files that `wanted` yields."""
+        return self.files.total() + self.refused
+
+    def ignored_because(self, why: str) -> dict[str, int]:
+        """Return folder -> files for one of the reasons in IGNORED."""
+        return {folder: files for (reason, folder), files in sorted(self.ignored.items()) if reason == why}
+
+
+def survey(params: DatasetParams) -> Survey:
+    """Walk the data set and count its files. Raises `DatasetError` if a pattern or a split is left without files."""
+    found = Survey()
+    depth = max(len(pattern.split("/")) for pattern in params.train + params.test)
+    for item in contents(params):
+        if isinstance(item, Ignored):
+            found.ignored[item.why, _shortened(item.folder, depth)] += item.files
+        elif not _belongs(params, item):
+            found.ignored[UNMATCHED, _shortened(item.folder or ".", depth)] += 1
+        elif isinstance(item, Refused):
+            found.refused += 1
+        else:
+            found.files[item.folder, item.label] += 1
+    _check_patterns(params, found)
+    check_classes(params, {split: _labels(params, found, split) for split in SPLITS}, "")
+    _check_names(params, found)
+    return found
+
+
+def closed(params: DatasetParams) -> Iterator[Found | Refused | Ignored | Packed]:
+    """Yield what the data set consists of, its archives unopened: by its manifest, or else by its folders."""
+    root = Path(params.root)
+    yield from read_manifest(root / params.manifest) if params.manifest else walk(root, params.label_folders)
+
+
+def contents(params: DatasetParams) -> Iterator[Found | Refused | Ignored]:
+    """Yield what the data set consists of, the members of its archives among it."""
+    for item in closed(params):
+        if isinstance(item, Packed):
+            yield from unpack(Path(params.root), item)
+        else:
+            yield item
+
+
+def wanted(params: DatasetParams) -> Iterator[Found | Refused]:
+    """Yield the files of the data set, and what the walk refuses of it."""
+    for item in contents(params):
+        if not isinstance(item, Ignored) and _belongs(params, item):
+            yield item
+
+
+def _belongs(params: DatasetParams, item: Found | Refused) -> bool:
+    """A file belongs to the data set if a pattern matches its folder; what is refused above the label folders, always."""
+    return item.folder is None or bool(params.splits(item.folder))
+
+
+def check_classes(params: DatasetParams, labels: dict[str, set[int]], after: str) -> None:
+    """Raise `DatasetError` unless both splits hold both labels; ``after`` says what may have taken them away."""
+    for split in SPLITS:
+        missing = [f"{word}s" for label, word in LABEL_WORDS.items() if label not in labels[split]]
+        if missing:
+            held = ", ".join(f"{LABEL_WORDS[label]}s" for label in sorted(labels[split])) or "nothing"
+            raise DatasetError(
+                f"data set `{params.name}`: the split `{split}` holds {held} and no {' or '.join(missing)}{after}; "
+                f"dataset.{split} = {params.train if split == 'train' else params.test} must reach images of both kinds "
+                f"(label folders: {_spelt(params)})"
+            )
+
+
+def _labels(params: DatasetParams, found: Survey, split: str) -> set[int]:
+    return {label for folder, label in found.files if split in params.splits(folder)}
+
+
+def _check_patterns(params: DatasetParams, found: Survey) -> None:
+    folders = {folder for folder, _ in found.files}
+    unmatched = {folder for why, folder in found.ignored if why == UNMATCHED}
+    if not folders | unmatched:
+        raise DatasetError(
+            f"data set `{params.name}`: below dataset.root = {params.root} no file lies in a folder named exactly "
+            f"{' or '.join(params.labels)}; found files in {_listed(folder for why, folder in found.ignored if why == OUTSIDE)}. "
+            "Say what your label folders are called, such as `-S 'dataset.labels={nature: real, ai: fake}'`"
+        )
+    if params.manifest:
+        return  # without a column `split` nothing lies in train/ or test/, with it nothing in all/
+    for split, patterns in (("train", params.train), ("test", params.test)):
+        for pattern in patterns:
+            alone = params.model_copy(update={split: [pattern]})
+            published = any(alone.asks_for(split, subset) for subset in params.expected.get(split, {}))  # reported if missing
+            if not published and not any(alone.subset(split, folder) for folder in folders):
+                raise DatasetError(
+                    f"data set `{params.name}`: the pattern {pattern!r} of dataset.{split} matches no folder below "
+                    f"dataset.root = {params.root}; found {_listed(folders | unmatched)}. "
+                    f"A pattern names the folder above {' and '.join(params.labels)}"
+                )
+
+
+def _check_names(params: DatasetParams, found: Survey) -> None:
+    subsets = {params.subset(split, folder) for folder, _ in found.files for split in params.splits(folder)}
+    published = {subset for names in params.expected.values() for subset in names}
+    for key, named in (("generators", set(params.generators)), ("reals", {*params.reals, *params.reals.values()})):
+        unknown = sorted(named - subsets - published)
+        if unknown:
+            raise DatasetError(
+                f"data set `{params.name}`: dataset.{key} names {', '.join(unknown)}, which is no subset; "
+                f"found {_listed(subset for subset in subsets if subset)}"
+            )
+
+
+def _spelt(params: DatasetParams) -> str:
+    return ", ".join(f"{name} is {word}" for name, word in params.labels.items())
+
+
+def _shortened(folder: str, depth: int) -> str:
+    """Return a folder's first components: class folders below a subset would fill the report."""
+    return "/".join(folder.split("/")[:depth])
+
+
+def _listed(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    more = f" and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else ""
+    return (", ".join(ordered[:SHOWN]) or "none") + more

@@ -1,0 +1,29 @@
+"""detector_code: params, the detectors' code -> data/detector_code/<detector>.json. Path and SHA-256 of all code of a detector.
+
+A training depends on the record of its own detector alone: its module, and the operations and backbones that it uses. A new
+file beside them trains nothing again. DVC cannot look up imports while it reads dvc.yaml, so this stage does.
+"""
+
+from pathlib import Path
+
+from nullscope import detectors
+from nullscope.core.config import read_params, section_of
+from nullscope.core.files import replacing_directory, write_json
+from nullscope.core.imports import closure
+from nullscope.core.ranks import launch
+
+OUT = Path("data/detector_code")
+
+
+def main() -> None:
+    params = read_params()
+    names = section_of(params, "run.detectors")
+    with replacing_directory(OUT) as partial:
+        for name in names:
+            method = detectors.method_of(name, section_of(params, f"detectors.{name}"))
+            write_json(partial / f"{name}.json", {"method": method, "files": closure(detectors.module_name(method))})
+    print(f"detector_code: {', '.join(names)} -> {OUT}")
+
+
+if __name__ == "__main__":
+    launch(main, alone=True)

@@ -27,7 +27,10 @@ class Shard:
 
 
 def list_shards(directory: Path) -> list[Shard]:
-    """Return the shards of a folder. Raises `ContractError` if there are none, or one is missing where they lie (`tars`)."""
+    """Return the shards of a folder ``<kind>/<split>``, none where the split is ``val`` and holds no image.
+
+    Raises `ContractError` if there are none of another split, or one is missing where they lie (`tars`).
+    """
     require(directory)
     return [Shard(directory / entry.name, entry.samples) for entry in entries(directory).values()]
 

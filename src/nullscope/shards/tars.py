@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from nullscope.core.contracts import ContractError
+from nullscope.core.contracts import MAY_BE_EMPTY, ContractError
 
 MANIFEST = "shards.json"
 RECORD = "mirrored.json"  # beside the tars elsewhere: name -> bytes and SHA-256 of those that arrived whole
@@ -69,8 +69,13 @@ def elsewhere() -> str | None:
 
 
 def require(directory: Path) -> None:
-    """Raise `ContractError` unless every tar that ``shards.json`` lists is there, in the listed version as far as sizes tell."""
+    """Raise `ContractError` unless every tar that ``shards.json`` lists is there, in the listed version as far as sizes tell.
+
+    It must list some, but for a split that may be empty.
+    """
     listed, place = entries(directory), elsewhere()
+    if not listed and directory.name in MAY_BE_EMPTY:
+        return
     if place is None:
         missing = [name for name in listed if not (directory / name).is_file()]
         if missing or not listed:

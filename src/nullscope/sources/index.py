@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from itertools import islice
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -210,13 +210,15 @@ class _Counts:
 
     def __init__(self) -> None:
         self.groups: Counter[tuple[str, str, int]] = Counter()  # split, subset, label
-        self.distinct = self.leakage = 0
+        self.distinct = 0
+        self.in_both = dict.fromkeys(combinations(SPLITS, 2), 0)  # pair of splits -> images
 
     def add(self, rows: pa.Table) -> None:
         """Count the rows of some images."""
-        spread = rows.group_by("image_id").aggregate([("split", "count_distinct")])
-        self.distinct += spread.num_rows
-        self.leakage += spread.filter(pc.field("split_count_distinct") > 1).num_rows
+        self.distinct += pc.count_distinct(rows["image_id"]).as_py()
+        ids = {split: pc.unique(rows["image_id"].filter(pc.equal(rows["split"], split))) for split in SPLITS}
+        for one, other in self.in_both:
+            self.in_both[one, other] += pc.sum(pc.is_in(ids[one], value_set=ids[other]), min_count=0).as_py()
         for group in rows.group_by(["split", "subset", "label"]).aggregate([([], "count_all")]).to_pylist():
             self.groups[group["split"], group["subset"], group["label"]] += group["count_all"]
 
@@ -233,7 +235,8 @@ class _Counts:
         return {
             "images": self.groups.total(),
             "duplicates": self.groups.total() - self.distinct,  # rows beyond the first of the same image
-            "leakage": self.leakage,  # images in both train and test
+            "leakage": self.in_both["train", "test"],  # images in both train and test
+            "leakage_between": {f"{one}_{other}": images for (one, other), images in self.in_both.items()},
             "ignored": {why: folders.ignored_because(why) for why in IGNORED},
             "unexpected": params.unexpected(found),  # subsets that are missing, or have other counts than published
             **found,

@@ -37,7 +37,7 @@ def fetched(hub):
 def test_everything_comes_and_is_verified(hub, fetch, tmp_path):
     result = fetch("aigibench")
     assert result.exit_code == 0, result.output
-    assert on_disk(tmp_path / "data") == fetched(hub)  # and val/ is left out
+    assert on_disk(tmp_path / "data") == fetched(hub)  # and extra/ is left out
     found = record(tmp_path / "data")
     assert found["source"] == {"kind": "huggingface", "repository": AIGIBENCH, "revision": COMMIT}
     assert sorted(found["files"]) == WANTED
@@ -68,25 +68,27 @@ def test_a_second_run_asks_for_no_content(hub, fetch):
 
 
 def test_what_one_data_set_fetched_another_of_the_same_repository_has(hub, fetch, tmp_path):
+    hub.files[AIGIBENCH] |= {"val/car.zip": noise(7, 900), "val/sdv1.4.zip": noise(8, 900)}
     fetch("aigibench_setting_1")
-    assert sorted(on_disk(tmp_path / "data")) == [name for name in WANTED if "sdv" not in name]
+    assert sorted(on_disk(tmp_path / "data")) == [name for name in (*WANTED, "val/car.zip") if "sdv" not in name]
     before = len(hub.contents())
-    assert "1 of them fetched now" in fetch("aigibench").stdout
-    assert hub.contents()[before:] == [("train/sdv1.4.zip", None)]
+    assert "2 of them fetched now" in fetch("aigibench").stdout
+    assert hub.contents()[before:] == [("train/sdv1.4.zip", None), ("val/sdv1.4.zip", None)]
 
 
 def test_only_takes_a_part_and_names_what_there_is_when_nothing_fits(hub, fetch, tmp_path):
     assert fetch("aigibench", "--only", "test/*", "--only", "train/cat.zip").exit_code == 0
     assert sorted(on_disk(tmp_path / "data")) == ["test/ProGAN.zip", "test/note.txt", "train/cat.zip"]
     refused = sentence(fetch("aigibench", "--only", "test/*", "--only", "test/Progan.zip"))
-    assert "test/Progan.zip" in refused and "test/ProGAN.zip, test/note.txt" in refused and "val/" not in refused
+    assert "test/Progan.zip" in refused and "test/ProGAN.zip, test/note.txt" in refused and "extra/" not in refused
 
 
 def test_files_may_lie_elsewhere_than_in_the_repository(hub, fetch, tmp_path):
     data = noise(9, 3000)
     hub.files["sywang/CNNDetection"] = {"CNN_synth_testset.zip": data, "progan_train.7z.001": data, "progan_val.zip": data}
     result = fetch("forensynths")
-    assert sorted(on_disk(tmp_path / "data")) == ["test/CNN_synth_testset.zip", "volumes/progan_train.7z.001"]
+    came = ["test/CNN_synth_testset.zip", "val/progan_val.zip", "volumes/progan_train.7z.001"]
+    assert sorted(on_disk(tmp_path / "data")) == came
     assert f"7z x {tmp_path / 'data'}/volumes/progan_train.7z.001 -o{tmp_path / 'data'}/train" in result.stdout
     assert (
         "/revision/" not in hub.asked[0].path and f"/resolve/{COMMIT}/" in hub.asked[1].path

@@ -12,7 +12,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from nullscope.fetching.sources import FetchError
+from nullscope.core.files import is_out_of_space
+from nullscope.fetching.sources import AGAIN, FetchError
 
 CHUNK_BYTES = 1 << 20
 LOCK = ".fetch.lock"
@@ -50,6 +51,15 @@ def require_space(folder: Path, needed: int) -> None:
             f"{folder}: expected {readable(needed)} free for what is still to be fetched, found {readable(free)}; make room, "
             "name another disk with --to, or fetch less with --only"
         )
+
+
+def disk_failure(error: Exception, place: object) -> str | None:
+    """Return what to tell of an error of the disk while ``place`` was fetched; None where it is another kind of error."""
+    if is_out_of_space(error):
+        return f"{place}: expected room on the disk, found it full; make room and {AGAIN}"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: expected a place to write to, found: {error.strerror}; name another with --to"
+    return None
 
 
 def free_bytes(folder: Path) -> int:

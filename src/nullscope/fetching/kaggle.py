@@ -7,7 +7,6 @@ is moved to its place. Kaggle publishes no checksums of files: those in ``fetche
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,13 +15,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from nullscope.fetching.checks import digests
+from nullscope.fetching.checks import digests, disk_failure
 from nullscope.fetching.record import Origin, Record
-from nullscope.fetching.sources import FetchError, Source
+from nullscope.fetching.sources import AGAIN, FetchError, Source
 
 CACHE = ".kagglehub"
 CACHE_VARIABLE = "KAGGLEHUB_CACHE"
-AGAIN = "run the same command again, it continues where this one stopped"
 
 
 def origin(source: Source) -> Origin:
@@ -142,10 +140,8 @@ def _explain(source: Source, cache: Path, error: Exception) -> str:
         return f"{handle}: expected version {source.revision}, found none: it was moved or removed; look for its page on Kaggle"
     if status is not None:
         return f"{handle}: expected an answer of Kaggle, found {status}: it is busy or out of order; in a while, {AGAIN}"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{cache}: expected room for the archive and what it holds, found the disk full; make room and {AGAIN}"
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: expected a place to write to, found: {error.strerror}; name another with --to"
+    if told := disk_failure(error, cache):
+        return told
     first = (str(error).splitlines() or [""])[0]
     if not isinstance(error, OSError):  # what requests raises is one
         return f"{handle}: expected a whole archive, found another ({first}); remove {cache} and run the same command again"

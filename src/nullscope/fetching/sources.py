@@ -11,6 +11,7 @@ from pydantic import Field
 from nullscope.core.config import Params, read_params, section_of, validate
 
 Text = Annotated[str, Field(min_length=1)]
+AGAIN = "run the same command again, it continues where this one stopped"  # how errors end that another run may not meet
 
 
 class FetchError(ValueError):

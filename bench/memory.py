@@ -120,8 +120,8 @@ def parameters(root: Path) -> object:
 
 def sort_index(folder: Path, rows: int) -> object:
     """The stage `index` without its files: what the workers would say, sorted, counted and written."""
-    from nullscope.data import index
     from nullscope.images.decoder import Facts
+    from nullscope.sources import index
     from nullscope.sources.folders import Found
     from nullscope.sources.survey import Survey
 

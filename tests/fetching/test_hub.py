@@ -305,7 +305,7 @@ def test_another_revision_can_be_asked_for(hub, fetch):
 
 def test_a_repository_laid_out_anew_is_told(hub, fetch):
     hub.files[AIGIBENCH] = {"data/one.parquet": b"x"}
-    assert "expected files like train/* and test/*, found data/one.parquet" in sentence(fetch("aigibench"))
+    assert "expected files like train/* and val/* and test/*, found data/one.parquet" in sentence(fetch("aigibench"))
 
 
 def test_no_network(fetch, monkeypatch, tmp_path):

@@ -107,10 +107,10 @@ def counted(split: str, subset: str, generator: str, real: int = 1, fake: int = 
 def training() -> tuple[list[str], Counter]:
     """AIGIBench's folders for training and validation, classes of ProGAN and Stable Diffusion 1.4."""
     files, counts = [], Counter()
-    for split, images in (("train", 2), ("val", 1)):
+    for part, images in (("train", 2), ("val", 1)):
         for subset in (*CLASSES, "sdv1.4"):
-            files += labelled(f"{split}/{subset}", images, images)
-            counts += counted(split, subset, "SD-1.4" if subset == "sdv1.4" else "ProGAN", images, images)
+            files += labelled(f"{part}/{subset}", images, images)
+            counts += counted(part, subset, "SD-1.4" if subset == "sdv1.4" else "ProGAN", images, images)
     return files, counts
 
 
@@ -118,7 +118,7 @@ def aigibench() -> Miniature:
     files, counts = training()
     files += [name for subset in AIGIBENCH_TEST for name in labelled(f"test/{subset}", 2, 3)]
     counts += sum((counted("test", subset, subset, 2, 3) for subset in AIGIBENCH_TEST), Counter())
-    packed = {f"{split}/{name}.zip": f"{split}/{name}" for split in ("train", "val") for name in (*CLASSES, "sdv1.4")}
+    packed = {f"{part}/{name}.zip": f"{part}/{name}" for part in ("train", "val") for name in (*CLASSES, "sdv1.4")}
     packed |= {f"test/{name}.{'tar' if at % 2 else 'zip'}": f"test/{name}" for at, name in enumerate(AIGIBENCH_TEST)}
     return Miniature("aigibench", files, counts, packed)
 

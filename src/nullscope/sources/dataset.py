@@ -7,9 +7,9 @@ component from the root; the last component it matches names the subset, or the 
 first one counts. Label folders at the root itself are one subset, named as the data set.
 
 Validation images come from one of two places: from folders that ``val`` matches, where the data set publishes some, or from the
-training images, of which each is drawn with the probability ``val_fraction``. Both draws, this one and that of ``train_fraction``,
-are read off the image's id, which is a hash of its bytes: an image stays in its split when others are added, and equal images
-are drawn alike. A training image that is drawn for validation is not trained on.
+training images, of which each is drawn with the probability ``val_fraction``. This draw and that of ``train_fraction`` are read
+off the image's id, which is a hash of its bytes: an image stays in its split when others are added, and equal images are drawn
+alike. A training image that is drawn for validation is not trained on.
 """
 
 from __future__ import annotations

@@ -5,11 +5,12 @@
 | `source` | path relative to the root of the data set, or ``<archive>::<member>`` |
 | `label` | ``real`` or ``fake``, or 0 or 1 |
 | `subset` | a name without a slash |
-| `split` | ``train``, ``val`` or ``test``; where it is missing or empty, the image's id draws it (`train_fraction`, `val_fraction`) |
+| `split` | ``train``, ``val`` or ``test``; where it is missing or empty, the image's id draws the split |
 | `generator` | of the fakes; without this column, or where it is empty, the subset's |
 
 A row counts as a file in the folder ``<split>/<subset>`` (``all/<subset>`` without a split), which the patterns of
-conf/dataset/manifest.yaml match. Rows that say ``val`` need the pattern ``val/*`` in `dataset.val`. Memory does not grow with the number of rows.
+conf/dataset/manifest.yaml match. Rows that say ``val`` need the pattern ``val/*`` in `dataset.val`. Memory does not grow with
+the number of rows.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def rows_of(count: int, seed: int = 0) -> list[dict]:
 @pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 1000])
 def test_the_order_is_that_of_a_stable_sort_in_memory(count, tmp_path, monkeypatch):
     """Runs of 64 rows, blocks of 4, three runs merged at a time: up to three passes."""
-    for name, value in (("RUN", 64), ("BLOCK", 4), ("FAN", 3)):
+    for name, value in (("RUN", 64), ("BLOCK", 4), ("FAN_IN", 3)):
         monkeypatch.setattr(sorting, name, value)
     rows = rows_of(count)
     sorter = Sorter(WORDS, ["word", "number"], tmp_path / "sorting")
@@ -86,13 +86,13 @@ def in_memory(params: DatasetParams, verdicts: list) -> tuple[pa.Table, list[tup
 
 
 def test_the_index_is_the_one_that_was_sorted_in_memory_to_the_byte(tmp_path, monkeypatch):
-    for name, value in (("RUN", 500), ("BLOCK", 16), ("FAN", 3)):
+    for name, value in (("RUN", 500), ("BLOCK", 16), ("FAN_IN", 3)):
         monkeypatch.setattr(sorting, name, value)
     patterns = {"train": ["a", "b"], "test": ["b", "b/*"]}
     params = DatasetParams(root=str(tmp_path), name="x", **patterns, train_fraction=0.5, val_fraction=0.2, max_pixels=10**6)
     verdicts = verdicts_of(6000)
     monkeypatch.setattr(index, "survey", lambda params: Survey())
-    monkeypatch.setattr(index, "_verdicts", lambda params, workers: iter(verdicts))
+    monkeypatch.setattr(index, "_findings", lambda params, workers: iter(verdicts))
     out = {"index_path": tmp_path / "index.parquet", "rejects_path": tmp_path / "rejects.csv"}
     counts = index.build_index(params, min_side_px=32, workers=1, **out)
     rows, refused, expected = in_memory(params, verdicts)
@@ -109,7 +109,7 @@ def test_the_index_is_the_one_that_was_sorted_in_memory_to_the_byte(tmp_path, mo
 
 def test_an_error_leaves_nothing_of_the_sorting_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(index, "survey", lambda params: Survey())
-    monkeypatch.setattr(index, "_verdicts", lambda params, workers: (1 / 0 for _ in range(1)))
+    monkeypatch.setattr(index, "_findings", lambda params, workers: (1 / 0 for _ in range(1)))
     (tmp_path / ".index.parquet.sorting").mkdir()  # a killed process left it
     params = DatasetParams(root=str(tmp_path), name="x", train=["a"], test=["b"], train_fraction=0.5, max_pixels=10**6)
     with pytest.raises(ZeroDivisionError):

@@ -55,15 +55,15 @@ def survey(params: DatasetParams) -> Survey:
     return found
 
 
-def closed(params: DatasetParams) -> Iterator[Found | Refused | Ignored | Packed]:
-    """Yield what the data set consists of, its archives unopened: by its manifest, or else by its folders."""
+def unopened(params: DatasetParams) -> Iterator[Found | Refused | Ignored | Packed]:
+    """Yield what the manifest of the data set lists or, without one, what its folders hold. No archive is opened."""
     root = Path(params.root)
     yield from read_manifest(root / params.manifest) if params.manifest else walk(root, params.label_folders)
 
 
 def contents(params: DatasetParams) -> Iterator[Found | Refused | Ignored]:
-    """Yield what the data set consists of, the members of its archives among it."""
-    for item in closed(params):
+    """Yield what `unopened` yields, with the members of every archive in place of the archive."""
+    for item in unopened(params):
         if isinstance(item, Packed):
             yield from unpack(Path(params.root), item)
         else:
@@ -71,14 +71,14 @@ def contents(params: DatasetParams) -> Iterator[Found | Refused | Ignored]:
 
 
 def wanted(params: DatasetParams) -> Iterator[Found | Refused]:
-    """Yield the files of the data set, and what the walk refuses of it."""
+    """Yield the files that belong to a split, and those that are refused."""
     for item in contents(params):
         if not isinstance(item, Ignored) and _belongs(params, item):
             yield item
 
 
 def _belongs(params: DatasetParams, item: Found | Refused) -> bool:
-    """A file belongs to the data set if a pattern matches its folder; what is refused above the label folders, always."""
+    """Return whether a pattern matches the folder of a file. What is refused above the label folders has none, and belongs."""
     return item.folder is None or bool(params.splits(item.folder))
 
 

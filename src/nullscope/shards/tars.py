@@ -91,8 +91,8 @@ def require(directory: Path) -> None:
     other = [name for name in listed if name in sizes and name in record and not arrived(listed[name], sizes, record)]
     if missing or other or not listed:
         raise ContractError(
-            f"{url}: expected the {len(listed)} tars of {directory / MANIFEST}; missing: {_some_names(missing)}; of another version "
-            f"or cut off: {_some_names(other)}; run `nullscope mirror-shards {place}` where the tars are"
+            f"{url}: expected the {len(listed)} tars of {directory / MANIFEST}; missing: {_some_names(missing)}; "
+            f"of another version or cut off: {_some_names(other)}; run `nullscope mirror-shards {place}` where the tars are"
         )
 
 

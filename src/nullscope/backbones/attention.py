@@ -2,10 +2,11 @@
 
 open_clip's blocks use `nn.MultiheadAttention`, whose q, k and v are one fused matrix. peft has an adapter for that class, but it
 shares one A among the three, adapts the output projection too, and accepts ``lora_dropout`` without ever applying it. So each
-attention becomes a `SplitAttention` with four linear layers that hold the same numbers, peft wraps q, k and v, and
-`fused_state_dict` goes back to weights that stock open_clip loads.
+attention becomes a `SplitAttention` with four linear layers that hold the same numbers, and peft wraps q, k and v.
+`fused_state_dict` returns weights that stock open_clip loads.
 
-In a training on several ranks a rank has some rows of the batch; its dropout drops what it would with one rank (`RowDropout`).
+In a training on several ranks each rank has some rows of the batch. Its dropout drops what one rank would drop of these rows
+(`RowDropout`).
 
 B images, T tokens, E width of the tower, h heads.
 """

@@ -21,7 +21,7 @@ LOCK = ".fetch.lock"
 
 @dataclass(frozen=True)
 class Digests:
-    """What a file's bytes come to."""
+    """Size and hashes of a file."""
 
     bytes: int
     sha256: str
@@ -54,7 +54,7 @@ def require_space(folder: Path, needed: int) -> None:
 
 
 def disk_failure(error: Exception, place: object) -> str | None:
-    """Return what to tell of an error of the disk while ``place`` was fetched; None where it is another kind of error."""
+    """Return the message for an error of the disk while ``place`` was being fetched; None for any other error."""
     if is_out_of_space(error):
         return f"{place}: expected room on the disk, found it full; make room and {AGAIN}"
     if isinstance(error, OSError) and error.filename:
@@ -79,7 +79,7 @@ def readable(count: int) -> str:
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Keep other fetches out of ``folder``, which is made if need be: two that append to one partial file would spoil it."""
+    """Keep other fetches out of ``folder``, which is created if need be: two fetches would append to the same partial file."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK)

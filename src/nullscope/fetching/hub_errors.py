@@ -1,4 +1,4 @@
-"""What the hub's client and the disk raise, as one sentence: what was expected, what was found, what to do."""
+"""Errors of the hub's client and of the disk, told in one sentence: what was expected, what was found, what to do."""
 
 from __future__ import annotations
 

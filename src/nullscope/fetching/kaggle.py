@@ -1,8 +1,8 @@
-"""Data sets of Kaggle, by its client `kagglehub`, which the package does not need otherwise.
+"""Data sets of Kaggle, fetched by its client `kagglehub`, which nothing else in the package needs.
 
-The client brings one archive, unpacks it in its cache, and goes on with an archive that broke off; but only in its cache: with
-``output_dir`` (kagglehub 1.0) it refuses a folder that is not empty. So its cache is put inside the target folder, and what came
-is moved to its place. Kaggle publishes no checksums of files: those in ``fetched.json`` are of what came.
+The client fetches one archive and unpacks it in its cache. Only there does it continue a transfer that broke off: with
+``output_dir`` (kagglehub 1.0) it refuses a folder that is not empty. So its cache is put inside the target folder, and the files
+are moved to their places afterwards. Kaggle publishes no checksums: those in ``fetched.json`` are of the files that came.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def fetch(source: Source, folder: Path, *, verify: bool) -> tuple[int, int]:
 
 
 def _check(record: Record, absent: set[str], *, verify: bool) -> None:
-    """Raise `FetchError` if a file that is there is not the one that came."""
+    """Raise `FetchError` if a file was changed since it was fetched."""
     names = [name for name in record.files if name not in absent and (verify or record.known(name) is None)]
     for name in tqdm(names, desc="checking", unit="file", delay=2, leave=False):
         before = record.files[name]["sha256"]
@@ -79,7 +79,7 @@ def _download(source: Source, cache: Path) -> Path:
 
 
 def _note(record: Record, came: Path) -> None:
-    """Write the digests of what came to the record, before anything is moved: a run that is killed then is taken up."""
+    """Write the hashes of what came to the record before anything is moved, so that the next run can continue a killed one."""
     paths = sorted(path for path in came.rglob("*") if path.is_file())
     if not paths and not record.files:
         raise FetchError(f"{record.origin.repository}: expected files, found an empty archive; look at its page on Kaggle")
@@ -89,7 +89,7 @@ def _note(record: Record, came: Path) -> None:
 
 
 def _move(record: Record, came: Path) -> int:
-    """Move what came to its place; return how many files were not there. Raises `FetchError` rather than replace another's."""
+    """Move the files to their places; return how many were missing. Raises `FetchError` if a file of other content is there."""
     moved = 0
     for path in sorted(path for path in came.rglob("*") if path.is_file()):
         name = path.relative_to(came).as_posix()
@@ -120,7 +120,7 @@ def _cache_at(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _explained(source: Source, cache: Path) -> Iterator[None]:
-    """Raise what the client or the disk raises as one sentence."""
+    """Raise `FetchError`, one sentence, in place of what the client or the disk raises."""
     try:
         yield
     except FetchError:

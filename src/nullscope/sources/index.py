@@ -236,6 +236,8 @@ class _Counts:
             "images": self.groups.total(),
             "duplicates": self.groups.total() - self.distinct,  # rows beyond the first of the same image
             "leakage": self.in_both["train", "test"],  # images in both train and test
+            # Images in both of two splits. In train and val: a threshold is chosen on images that the detector knows, and is too
+            # optimistic. In val and test: it is chosen on the very images that it is tested on.
             "leakage_between": {f"{one}_{other}": images for (one, other), images in self.in_both.items()},
             "ignored": {why: folders.ignored_because(why) for why in IGNORED},
             "unexpected": params.unexpected(found),  # subsets that are missing, or have other counts than published

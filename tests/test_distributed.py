@@ -27,9 +27,10 @@ from nullscope.training import Training
 CPU = torch.device("cpu")
 BATCH = 8  # images: three ranks get 3, 3 and 2
 LOSS_RTOL, WEIGHT_ATOL = 1e-5, 1e-6
-# A gradient is a sum. On several ranks it is summed in another order, so each of its numbers is off by up to NOISE of the
-# largest gradient of the model: 16 roundings of float32. (Measured with all methods: one.) `Freedom` says what that does to weights.
-NOISE = 16 * 2.0**-24
+# A gradient is a sum. On several ranks it is summed in another order, so each of its numbers is off by some roundings of the largest
+# one. A contrastive loss divides similarities, and so their roundings, by its temperature. (Measured with all methods,
+# over the temperature: 4 roundings.) `Freedom` says what that does to weights.
+ROUNDINGS = 16
 NAMES = [*detectors.NAMES, "advanced_ns_net_notebook", "dgs_net_official"]
 
 # What every rank runs: train all that is named, one after the other, and let rank 0 write weights and losses.
@@ -84,7 +85,7 @@ class Result:
 
 
 class Freedom:
-    """How far each weight of a detector may drift when its gradients are off by NOISE, by the arithmetic of Adam.
+    """How far each weight of a detector may drift when its gradients are off by some roundings, by the arithmetic of Adam.
 
     A step moves a weight by lr * m / (sqrt(v) + eps), where m is the mean of its gradients g and v that of their squares. An
     error d of g moves the step by at most lr * d / sqrt(v) in m and as much in v; and no error by more than 2 lr, from one
@@ -95,11 +96,12 @@ class Freedom:
     def __init__(self, detector: torch.nn.Module) -> None:
         self.names = {id(tensor): name for name, tensor in detector.named_parameters()}
         self.of = {name: torch.zeros_like(tensor) for name, tensor in detector.named_parameters()}
+        self.noise = ROUNDINGS * 2.0**-24 / getattr(detector.params, "temperature", 1.0)  # of the largest gradient
 
     def __call__(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         """Add what one step allows; called after every step."""
         trained = [(group, weight) for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None]
-        error = NOISE * max(weight.grad.abs().max() for _, weight in trained)
+        error = self.noise * max(weight.grad.abs().max() for _, weight in trained)
         for group, weight in trained:
             state = optimizer.state[weight]
             variance = state["exp_avg_sq"] / (1 - group["betas"][1] ** state["step"])

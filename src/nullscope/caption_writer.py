@@ -13,8 +13,8 @@ from nullscope.backbones.blip import Captioner, CaptionParams, PixelReader
 from nullscope.backbones.clip import load_text_encoder
 from nullscope.core.config import validate
 
-# Captions of one forward pass are at least so many. With fewer the sums of the text tower are rounded otherwise than in the stage
-# `embed`, which encodes up to 256 at once; from here on they were the same bits on every processor that was tried.
+# Captions of one forward pass are at least so many. With three or fewer the sums of the text tower were rounded otherwise (1.7e-6)
+# than in the stage `embed`, which encodes up to 256 at once; with four or more they had the same bits.
 LEAST = 8
 
 

@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, conf_of
+from conftest import ROOT, conf_of, save_model
 
-from nullscope import detectors, model_folder
+from nullscope import detectors
 from nullscope.scoring import logits
 from nullscope.shards.loading import read_whole, training_batches
 from nullscope.training import Training
@@ -104,18 +104,18 @@ def test_gradients_reach_all_that_a_phase_trains_and_nothing_else(name, small):
 def test_saved_detector_scores_identically_in_a_fresh_process(name, small, tmp_path):
     detector = build(name, small, epochs=1, batch_size=8)
     training = Training(detector, small.data(detector), seed=0, device=CPU, scratch=tmp_path / "scratch")
-    history = [step.row() for step in training.run()]
-    made = model_folder.Made(name, 0, {**conf_of(name), "epochs": 1, "batch_size": 8}, small.context.patches, 10**6, {})
+    list(training.run())
     blip = tmp_path / "blip"
     blip.mkdir()
-    model_folder.save(tmp_path / "model", detector, made, model_folder.Frozen(small.context.backbone("clip"), blip), history)
+    params = {**conf_of(name), "epochs": 1, "batch_size": 8}
+    save_model(tmp_path / "model", detector, name, params, small.context, blip=blip)
     assert (tmp_path / "model/blip").is_dir() == detector.captions_at_inference
     here = [value for rows in whole(detector, small) for value in logits(detector, rows, CPU, captions_of(detector, small))]
     script = (
-        "import sys, torch; from pathlib import Path; from nullscope import saved; from nullscope.scoring import logits\n"
+        "import sys, torch; from pathlib import Path; from nullscope import model_folder as saved; from nullscope.scoring import logits\n"
         "from nullscope.shards.reading import list_shards; from nullscope.shards.loading import read_whole\n"
         "from nullscope.tables.text import TextTable\n"
-        "d, _ = model_folder.load(Path(sys.argv[1]), torch.device('cpu'))\n"
+        "d, _ = saved.load_unmerged(Path(sys.argv[1]))\n"
         "text = TextTable.read(Path(sys.argv[2]) / 'text.parquet') if d.captions_at_inference else None\n"
         "for rows in read_whole(list_shards(Path(sys.argv[2]) / d.transform.kind), d.transform, workers=0):\n"
         "    print(*map(repr, logits(d, rows, torch.device('cpu'), text)), sep='\\n')"

@@ -13,8 +13,8 @@ from nullscope.backbones.blip import Captioner, CaptionParams, PixelReader
 from nullscope.backbones.clip import load_text_encoder
 from nullscope.core.config import validate
 
-# Captions of one forward pass are at least so many. With three or fewer the sums of the text tower were rounded otherwise (1.7e-6)
-# than in the stage `embed`, which encodes up to 256 at once; with four or more they had the same bits.
+# Captions of one forward pass are at least so many. With three or fewer the sums of the text tower were rounded otherwise (by
+# 1.7e-6) than in the stage `embed`, which encodes up to 256 at once; with four or more they had the same bits.
 LEAST = 8
 
 

@@ -39,9 +39,12 @@ def save(
 
     ``folders`` are those of the frozen backbones by name; the ones that the detector needs are linked, and their hashes written
     to ``facts``. ``history`` has a row per step of the training; None, for weights that were not trained here, writes no file.
-    Raises `ValueError` if the detector's adapters were merged: there is nothing left of them to write.
+    Raises `ValueError` if the detector's adapters were merged (there is nothing left of them to write), or a folder is lacking.
     """
     names = _needed(detector)
+    lacking = [name for name in names if name not in folders]
+    if lacking:
+        raise ValueError(f"{facts.detector} needs the backbones {', '.join(lacking)}; found {', '.join(folders) or 'none'}")
     with replacing_directory(directory) as partial:
         for name in names:
             _link_folder(folders[name], partial / name)

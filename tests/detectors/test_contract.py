@@ -15,11 +15,16 @@ from nullscope.shards.loading import read_whole, training_batches
 from nullscope.training import Training
 
 CPU = torch.device("cpu")
-NAMES = detectors.NAMES
+NAMES = [*detectors.NAMES, "small_resnet"]  # the tests' own has no CLIP
+
+
+@pytest.fixture(autouse=True)
+def with_small_resnet(small_resnet):
+    """All of them are detectors here."""
 
 
 def test_there_are_detectors():
-    assert NAMES
+    assert len(NAMES) > 1
 
 
 def build(name, small, seed=0, **changes):
@@ -112,17 +117,35 @@ def test_saved_detector_scores_identically_in_a_fresh_process(name, small, tmp_p
     assert (tmp_path / "model/blip").is_dir() == detector.captions_at_inference
     here = [value for rows in whole(detector, small) for value in logits(detector, rows, CPU, captions_of(detector, small))]
     script = (
-        "import sys, torch; from pathlib import Path; from nullscope import model_folder as saved; from nullscope.scoring import logits\n"
+        "import sys, torch, conftest; from pathlib import Path; from nullscope import detectors, model_folder\n"
+        "from nullscope.scoring import logits\n"
         "from nullscope.shards.reading import list_shards; from nullscope.shards.loading import read_whole\n"
         "from nullscope.tables.text import TextTable\n"
-        "d, _ = saved.load_unmerged(Path(sys.argv[1]))\n"
+        "detectors.NAMES.append('small_resnet')\n"
+        "d, _ = model_folder.load_unmerged(Path(sys.argv[1]))\n"
         "text = TextTable.read(Path(sys.argv[2]) / 'text.parquet') if d.captions_at_inference else None\n"
         "for rows in read_whole(list_shards(Path(sys.argv[2]) / d.transform.kind), d.transform, workers=0):\n"
         "    print(*map(repr, logits(d, rows, torch.device('cpu'), text)), sep='\\n')"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "model"), str(small.folder)]
-    there = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
+    there = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT / "tests").stdout.split()
     assert [float(value) for value in there] == here
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_merging_makes_inference_faster_and_changes_no_logit(name, small):
+    """To the rounding of merged weights; every adapter that inference can do without is gone."""
+    detector = prepared(name, small)
+    with torch.no_grad():
+        for parameter_name, parameter in detector.named_parameters():
+            if "lora_B" in parameter_name:
+                parameter.normal_(std=0.1)
+    rows, text = whole(detector, small)[0], captions_of(detector, small)
+    apart = logits(detector, rows, CPU, text)
+    detector.merge()
+    assert logits(detector, rows, CPU, text) == pytest.approx(apart, abs=1e-5)
+    left = [parameter_name for parameter_name, _ in detector.named_parameters() if "lora" in parameter_name]
+    assert bool(left) == (name == "anchored_ns_net")  # it runs the frozen tower too
 
 
 @pytest.mark.parametrize("name", NAMES)

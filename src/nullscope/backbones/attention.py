@@ -5,7 +5,8 @@ shares one A among the three, adapts the output projection too, and accepts ``lo
 attention becomes a `SplitAttention` with four linear layers that hold the same numbers, and peft wraps q, k and v. When training
 is over, `merge_lora` adds the adapters to their projections, and `fused_state_dict` returns weights that stock open_clip loads.
 
-In a training on several ranks a rank has some rows of the batch; its dropout drops what it would with one rank (`RowDropout`).
+In a training on several ranks each rank has some rows of the batch. Its dropout drops what one rank would drop of these rows
+(`RowDropout`).
 
 B images, T tokens, E width of the tower, h heads.
 """

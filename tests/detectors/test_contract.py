@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, conf_of
+from conftest import ROOT, conf_of, save_model
 
-from nullscope import detectors, model_folder
+from nullscope import detectors
 from nullscope.scoring import logits
 from nullscope.shards.loading import read_whole, training_batches
 from nullscope.training import Training
@@ -109,11 +109,11 @@ def test_gradients_reach_all_that_a_phase_trains_and_nothing_else(name, small):
 def test_saved_detector_scores_identically_in_a_fresh_process(name, small, tmp_path):
     detector = build(name, small, epochs=1, batch_size=8)
     training = Training(detector, small.data(detector), seed=0, device=CPU, scratch=tmp_path / "scratch")
-    history = [step.row() for step in training.run()]
-    made = model_folder.Made(name, 0, {**conf_of(name), "epochs": 1, "batch_size": 8}, small.context.patches, 10**6, {})
+    list(training.run())
     blip = tmp_path / "blip"
     blip.mkdir()
-    model_folder.save(tmp_path / "model", detector, made, model_folder.Frozen(small.context.backbone("clip"), blip), history)
+    params = {**conf_of(name), "epochs": 1, "batch_size": 8}
+    save_model(tmp_path / "model", detector, name, params, small.context, blip=blip)
     assert (tmp_path / "model/blip").is_dir() == detector.captions_at_inference
     here = [value for rows in whole(detector, small) for value in logits(detector, rows, CPU, captions_of(detector, small))]
     script = (
@@ -122,7 +122,7 @@ def test_saved_detector_scores_identically_in_a_fresh_process(name, small, tmp_p
         "from nullscope.shards.reading import list_shards; from nullscope.shards.loading import read_whole\n"
         "from nullscope.tables.text import TextTable\n"
         "detectors.NAMES.append('small_resnet')\n"
-        "d, _ = model_folder.load(Path(sys.argv[1]), torch.device('cpu'))\n"
+        "d, _ = model_folder.load_unmerged(Path(sys.argv[1]))\n"
         "text = TextTable.read(Path(sys.argv[2]) / 'text.parquet') if d.captions_at_inference else None\n"
         "for rows in read_whole(list_shards(Path(sys.argv[2]) / d.transform.kind), d.transform, workers=0):\n"
         "    print(*map(repr, logits(d, rows, torch.device('cpu'), text)), sep='\\n')"
@@ -130,6 +130,22 @@ def test_saved_detector_scores_identically_in_a_fresh_process(name, small, tmp_p
     command = [sys.executable, "-c", script, str(tmp_path / "model"), str(small.folder)]
     there = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT / "tests").stdout.split()
     assert [float(value) for value in there] == here
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_merging_makes_inference_faster_and_changes_no_logit(name, small):
+    """To the rounding of merged weights; every adapter that inference can do without is gone."""
+    detector = prepared(name, small)
+    with torch.no_grad():
+        for parameter_name, parameter in detector.named_parameters():
+            if "lora_B" in parameter_name:
+                parameter.normal_(std=0.1)
+    rows, text = whole(detector, small)[0], captions_of(detector, small)
+    apart = logits(detector, rows, CPU, text)
+    detector.merge()
+    assert logits(detector, rows, CPU, text) == pytest.approx(apart, abs=1e-5)
+    left = [parameter_name for parameter_name, _ in detector.named_parameters() if "lora" in parameter_name]
+    assert bool(left) == (name == "anchored_ns_net")  # it runs the frozen tower too
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -74,6 +74,9 @@ class Detector(clip.LinearDetector):
             terms["contrastive"] = (1 - weight) * loss
         return terms
 
+    def merge(self) -> None:
+        """Merge nothing: the tower is run without its adapters too."""
+
     def frozen_features(self, batch: Batch) -> Tensor:
         """Return f0, (B, D), without a graph."""
         with torch.no_grad(), self.clip.frozen():

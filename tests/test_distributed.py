@@ -28,8 +28,8 @@ from nullscope.training import Training
 CPU = torch.device("cpu")
 BATCH = 8  # images: three ranks get 3, 3 and 2
 LOSS_RTOL, WEIGHT_ATOL = 1e-5, 1e-6
-# A gradient is a sum. On several ranks it is summed in another order, so each of its numbers is off by some roundings of the largest
-# one. A contrastive loss divides similarities, and so their roundings, by its temperature. (Measured with all methods,
+# A gradient is a sum. On several ranks it is summed in another order, so each of its numbers is off by some roundings of the
+# largest one. A contrastive loss divides similarities, and so their roundings, by its temperature. (Measured with all methods,
 # over the temperature: 4 roundings.) `Freedom` says what that does to weights.
 ROUNDINGS = 16
 NAMES = [*detectors.NAMES, "advanced_ns_net_notebook", "dgs_net_official"]
@@ -204,7 +204,7 @@ def test_ranks_train_the_model_of_one(request, one_rank, count, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("count", ["two", "three"])
 def test_batch_normalisation_over_ranks_is_that_of_one(request, one_rank, count):
-    """From random weights, with batch normalisation and AdamW, rounding grows tenfold in ten steps: the first ones are held close."""
+    """From random weights, with AdamW, rounding grows tenfold in ten steps: the first ones are held close."""
     one, several = one_rank["small_resnet"], request.getfixturevalue(f"{count}_ranks")["small_resnet"]
     torch.testing.assert_close(several.losses[:5], one.losses[:5], rtol=1e-6, atol=0)
     torch.testing.assert_close(several.losses, one.losses, rtol=1e-4, atol=0)

@@ -30,7 +30,7 @@ BATCH = 8  # images: three ranks get 3, 3 and 2
 LOSS_RTOL, WEIGHT_ATOL = 1e-5, 1e-6
 # A gradient is a sum. On several ranks it is summed in another order, so each of its numbers is off by some roundings of the
 # largest one. A contrastive loss divides similarities, and so their roundings, by its temperature. (Measured with all methods,
-# over the temperature: 4 roundings.) `Freedom` says what that does to weights.
+# times the temperature: 4 roundings.) `Freedom` says what that does to weights.
 ROUNDINGS = 16
 NAMES = [*detectors.NAMES, "advanced_ns_net_notebook", "dgs_net_official"]
 

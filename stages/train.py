@@ -22,7 +22,7 @@ from nullscope.tables.parts import scratch
 from nullscope.tables.text import TextTable
 from nullscope.training import Data, Training
 
-SHARDS, TEXT = Path("data/shards"), Path("data/text/train.parquet")
+SHARDS, TEXT = Path("data/shards"), Path("data/text")
 CLIP, BLIP = Path("data/encoders/clip"), Path("data/encoders/blip")
 
 
@@ -32,10 +32,12 @@ def main() -> None:
     values = read_params()
     params, patches = section_of(values, f"detectors.{name}"), load_params("patches", PatchParams)
     detector = detectors.build(name, params, Context({"clip": CLIP}, patches), seed=seed)
-    shards = SHARDS / detector.transform.kind / "train"
-    text = TextTable.read(TEXT) if detector.needs_captions else None
-    data = Data(list_shards(shards), text, ranks.workers())
-    folder = scratch("train", name, seed, params, shards / MANIFEST, TEXT, CLIP / WEIGHTS_FILE)
+    folders = {split: SHARDS / detector.transform.kind / split for split in ("train", "val")}
+    text = TextTable.read(TEXT / "train.parquet") if detector.needs_captions else None
+    val_text = TextTable.read(TEXT / "val.parquet") if detector.captions_at_inference else None
+    data = Data(list_shards(folders["train"]), text, ranks.workers(), list_shards(folders["val"]), val_text)
+    read = [folder / MANIFEST for folder in folders.values()] + [TEXT / "train.parquet", TEXT / "val.parquet"]
+    folder = scratch("train", name, seed, params, *read, CLIP / WEIGHTS_FILE)
     device, pause = ranks.device(), ranks.checkpoint_seconds()
     training = Training(detector, data, seed=seed, device=device, scratch=folder, checkpoint_s=pause)
     dataset, prepare = section_of(values, "dataset"), section_of(values, "shard.prepare")
@@ -44,7 +46,7 @@ def main() -> None:
         done, total, silent = len(training.history), len(training), ranks.rank() > 0
         bar = tqdm(training.run(), total=total, initial=done, desc=f"train {name}-{seed}", unit="step", disable=silent)
         for step in bar:
-            run.log(step.step, {"loss": sum(step.losses.values()), **step.losses})
+            run.log(step.step, step.numbers())
             bar.set_postfix({term: f"{value:.3f}" for term, value in step.losses.items()})
         if ranks.rank() > 0:
             return

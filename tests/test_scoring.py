@@ -77,7 +77,7 @@ def test_a_detector_trained_in_bf16_is_scored_in_float32(small):
 def test_batches_in_order_are_the_rows_themselves(small):
     detector = detectors.build("linear_probe", conf_of("linear_probe"), small.context, seed=0)
     rows = next(read_whole(small.shards("patches"), detector.transform, workers=0))
-    batches = list(rows.batches(3))
+    batches = [batch for _, batch in rows.batches(3)]
     assert [len(batch.image_ids) for batch in batches] == [3, 3, 1]
     assert [name for batch in batches for name in batch.image_ids] == rows.image_ids
     for name, whole in rows.inputs.items():

@@ -21,7 +21,7 @@ from nullscope.images.transforms import Transform, image_rng
 from nullscope.model_folder import BLIP, CLIP, Made, load
 from nullscope.ops.patches import select
 from nullscope.scoring import BATCH_SIZE, logits
-from nullscope.shards.loading import Rows
+from nullscope.shards.loading import Rows, Stack
 
 FEW = 32  # images below which starting other processes costs more than it saves
 
@@ -145,7 +145,7 @@ def _stack(items: list[_Item]) -> Rows:
     """Return the items as rows that go by the name of their sources."""
     inputs = {name: torch.from_numpy(np.stack([item.arrays[name] for item in items])) for name in items[0].arrays}
     labels = torch.full((len(items),), float(REAL))  # unknown, and not looked at
-    return Rows(0, np.arange(len(items)), [item.source for item in items], labels, inputs)
+    return Rows(0, np.arange(len(items)), [item.source for item in items], labels, [Stack(np.arange(len(items)), inputs)])
 
 
 def _hidden(path: Path) -> bool:

@@ -29,12 +29,14 @@ def judge(detector: Detector, rows: Rows, device: torch.device, text: TextTable 
     and many would be ties. Nothing is fetched before the last batch is on its way.
     """
     detector.eval()
-    logit, feature = [], []
-    for batch in rows.batches(BATCH_SIZE):
+    logit, feature, places = [], [], []
+    for place, batch in rows.batches(BATCH_SIZE):
+        places.append(place)
         with torch.inference_mode():
             feature.append(detector.features(batch.to(device, text)).float())
             logit.append(detector.classify(feature[-1]).float())
-    return torch.cat(logit).cpu(), torch.cat(feature).cpu()
+    back = torch.from_numpy(np.argsort(np.concatenate(places)))
+    return torch.cat(logit).cpu()[back], torch.cat(feature).cpu()[back]
 
 
 def logits(detector: Detector, rows: Rows, device: torch.device, text: TextTable | None = None) -> list[float]:

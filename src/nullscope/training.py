@@ -11,7 +11,10 @@ rounding still moves. In bfloat16 losses differ by 2e-3 of themselves, which is 
 same number of ranks the bits are the same. Rank 0 writes the checkpoints, and all ranks read them.
 
 *The host does not wait for the device.* Losses stay there and are fetched every `FETCH` steps in one piece, before a checkpoint
-and at the end of a phase; so a step is yielded, and a loss that is no number noticed, up to that many steps later.
+and at the end of an epoch. So a step is yielded, and a loss that is no number is noticed, up to that many steps later.
+
+*Validation.* After every epoch the detector scores the validation split as it would score a test image: in float32, without any
+random draw. Neither weights nor later steps depend on it.
 """
 
 from __future__ import annotations
@@ -20,26 +23,27 @@ import json
 import math
 import time
 import zlib
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nullscope.backbones.image_encoder import ImageEncoder
-from nullscope.backbones.sharing import add_up_gradients, shared
+from nullscope.backbones.sharing import Encoder, add_up_gradients, shared
 from nullscope.core import ranks
 from nullscope.core.files import replacing_directory, write_json
-from nullscope.detectors.base import Detector, Phase
+from nullscope.detectors.base import Detector, Phase, Progress
 from nullscope.model_folder import detached, kept, restore
 from nullscope.shards.batch import Batch
 from nullscope.shards.loading import training_batches
 from nullscope.shards.reading import Shard
 from nullscope.tables.text import TextTable
+from nullscope.validation import validate
 
 CHECKPOINT_S = 60.0  # between two checkpoints
+MAPPINGS = ("losses", "validation")  # of a `Step`; in JSON as lists, since `write_json` sorts keys
 FETCH = 16  # steps whose losses are fetched together
 
 
@@ -51,22 +55,27 @@ class Step:
     epoch: int  # within the phase, from 0
     phase: str
     losses: dict[str, float]  # the terms of the loss, which is their sum
+    validation: dict[str, float] = field(default_factory=dict)  # after the last step of an epoch: `validated`
+
+    def numbers(self) -> dict[str, float]:
+        """Return all numbers of this step by name: ``loss``, its terms, and those of the validation."""
+        return {"loss": sum(self.losses.values()), **self.losses, **self.validation}
 
     def row(self) -> dict[str, str | int]:
         """Return this step as a row of history.csv, numbers with six digits."""
-        parts = {name: f"{value:.6g}" for name, value in self.losses.items()}
-        return {"step": self.step, "epoch": self.epoch, "phase": self.phase, "loss": f"{sum(self.losses.values()):.6g}", **parts}
+        numbers = {name: f"{value:.6g}" for name, value in self.numbers().items()}
+        return {"step": self.step, "epoch": self.epoch, "phase": self.phase, **numbers}
 
 
 @dataclass(frozen=True)
-class _Taken:
-    """A step whose losses have not been fetched."""
+class _Pending:
+    """A step whose losses are still on the device."""
 
     number: int
     epoch: int
     phase: str
     names: list[str]  # of the L terms
-    loss_L: Tensor  # on the device
+    loss_L: Tensor
 
     def step(self, losses: list[float]) -> Step:
         return Step(self.number, self.epoch, self.phase, dict(zip(self.names, losses, strict=True)))
@@ -74,11 +83,13 @@ class _Taken:
 
 @dataclass(frozen=True)
 class Data:
-    """What a detector is trained on."""
+    """What a detector is trained on, and what it is validated on after every epoch."""
 
     shards: list[Shard]
     text: TextTable | None  # features of the captions; None where the detector needs none
     workers: int
+    val_shards: Sequence[Shard] = ()  # none: no validation
+    val_text: TextTable | None = None  # where the detector needs captions at inference
 
 
 class Training:
@@ -102,17 +113,18 @@ class Training:
         self.detector, self.data, self.seed, self.device, self.scratch = detector, data, seed, device, scratch
         self.checkpoint_s = checkpoint_s
         self.history: list[Step] = []
-        self._taken: list[_Taken] = []  # steps after those of the history, their losses on the device
+        self._pending: list[_Pending] = []  # steps after those of the history
         self._phase = self._epoch = self._batch = 0  # where the training is
-        self._moments: dict[str, Tensor] = {}  # of the optimiser, from the checkpoint
+        self._first_lr: list[float] = []  # of the groups of the optimiser, at the start of the phase
+        self._state: dict[str, Tensor] = {}  # of the optimiser, from the checkpoint
         self._saved = time.monotonic()
         if data.text is not None:
             detector.see_captions(data.text.chunks())
         detector.to(device)
         if ranks.compiles():
             for module in detector.modules():
-                if isinstance(module, ImageEncoder):
-                    module.compile_tower()
+                if isinstance(module, Encoder):
+                    module.compile_network()
         if (scratch / "progress.json").is_file():
             self._resume()
         seen = ranks.numbers(len(self.history))
@@ -128,6 +140,7 @@ class Training:
 
         Raises `ValueError` when the loss is no longer a number.
         """
+        self.detector.train()
         with shared(self.detector, self.detector.params.batch_size):
             yield from self._run()
 
@@ -142,9 +155,9 @@ class Training:
             while self._epoch < phase.epochs:
                 for batch in self._batches(phase):
                     self._step(phase, optimizer, batch)
-                    yield from self._due(optimizer)
-                self._epoch, self._batch = self._epoch + 1, 0
-            yield from self._fetched()
+                    if self._batch < self.steps_per_epoch:
+                        yield from self._due(optimizer)
+                yield from self._end_of_epoch(optimizer)
 
     def _batches(self, phase: Phase) -> Iterator[Batch]:
         self.detector.train()
@@ -160,8 +173,11 @@ class Training:
         )
 
     def _step(self, phase: Phase, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
-        number = len(self.history) + len(self._taken)
+        number = len(self.history) + len(self._pending)
         torch.manual_seed(zlib.crc32(f"step/{phase.name}/{self.seed}/{number}".encode()))
+        factor = phase.lr_factor(Progress(self._epoch, phase.epochs, self._batch, self.steps_per_epoch))
+        for group, lr in zip(optimizer.param_groups, self._first_lr, strict=True):
+            group["lr"] = lr * factor
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.detector.params.precision == "bf16"):
             losses = self.detector.losses(batch.to(self.device, self.data.text))
@@ -169,43 +185,65 @@ class Training:
         add_up_gradients(self.detector, phase.parameters)
         optimizer.step()
         loss_L = torch.stack([loss.detach() for loss in losses.values()])
-        self._taken.append(_Taken(number, self._epoch, phase.name, list(losses), loss_L))
+        self._pending.append(_Pending(number, self._epoch, phase.name, list(losses), loss_L))
         self._batch += 1
+
+    def _end_of_epoch(self, optimizer: torch.optim.Optimizer) -> list[Step]:
+        """Fetch what is left of an epoch, and validate; return the steps that were fetched."""
+        steps = self._fetched()
+        if self.data.val_shards:
+            steps[-1] = self.history[-1] = replace(steps[-1], validation=self._validated())
+        self._epoch, self._batch = self._epoch + 1, 0
+        if self._is_due():
+            self._save(optimizer)
+        return steps
+
+    def _validated(self) -> dict[str, float]:
+        data = self.data
+        return validate(self.detector, data.val_shards, data.val_text, device=self.device, workers=data.workers)
+
+    def _is_due(self) -> bool:
+        """Whether it is time for a checkpoint."""
+        return time.monotonic() - self._saved > self.checkpoint_s
 
     def _due(self, optimizer: torch.optim.Optimizer) -> list[Step]:
         """Fetch losses and save a checkpoint where it is time; return the steps that were fetched."""
-        if time.monotonic() - self._saved > self.checkpoint_s:
+        if self._is_due():
             steps = self._fetched()
             self._save(optimizer)
             return steps
-        return self._fetched() if len(self._taken) >= FETCH else []
+        return self._fetched() if len(self._pending) >= FETCH else []
 
     def _fetched(self) -> list[Step]:
         """Move the steps taken since the last time to the history, their losses with one wait for the device; return them.
 
         Raises `ValueError` if a loss is no number. All of them are of one phase, so that each has the same terms.
         """
-        if not self._taken:
+        if not self._pending:
             return []
-        values = torch.stack([taken.loss_L for taken in self._taken]).tolist()
-        steps = [taken.step(losses) for taken, losses in zip(self._taken, values, strict=True)]
+        values = torch.stack([pending.loss_L for pending in self._pending]).tolist()
+        steps = [pending.step(losses) for pending, losses in zip(self._pending, values, strict=True)]
         for step in steps:
             if not all(math.isfinite(value) for value in step.losses.values()):
                 raise ValueError(f"step {step.step}: the loss is {step.losses}, expected numbers; try a lower lr")
         self.history += steps
-        self._taken = []
+        self._pending = []
         return steps
 
     def _optimizer(self, phase: Phase) -> torch.optim.Optimizer:
-        """Return the optimiser of a phase, with the moments of the checkpoint where it was made in this phase."""
+        """Return the optimiser of a phase, with the state of the checkpoint where that was saved in this phase.
+
+        The learning rates are those of the phase's start. `_step` sets those of the step, so no checkpoint holds them.
+        """
         optimizer = self.detector.optimizer(phase)
-        if self._moments:
+        self._first_lr = [group["lr"] for group in optimizer.param_groups]
+        if self._state:
             state: dict[int, dict[str, Tensor]] = {}
-            for name, tensor in self._moments.items():
+            for name, tensor in self._state.items():
                 index, _, key = name.partition(".")
                 state.setdefault(int(index), {})[key] = tensor
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-            self._moments = {}
+            self._state = {}
         return optimizer
 
     def _save(self, optimizer: torch.optim.Optimizer) -> None:
@@ -214,16 +252,30 @@ class Training:
             return
         with replacing_directory(self.scratch) as partial:
             save_file(kept(self.detector), partial / "weights.safetensors")
-            state = optimizer.state_dict()["state"]
-            moments = {f"{number}.{key}": value for number in state for key, value in state[number].items()}
-            save_file(detached(moments), partial / "moments.safetensors")
+            save_file(detached(_tensors_of(optimizer)), partial / "optimizer.safetensors")
             where = {"phase": self._phase, "epoch": self._epoch, "batch": self._batch}
-            history = [{**asdict(step), "losses": list(step.losses.items())} for step in self.history]  # JSON's keys are sorted
+            history = [{**asdict(step), **{key: list(getattr(step, key).items()) for key in MAPPINGS}} for step in self.history]
             write_json(partial / "progress.json", {**where, "history": history})
 
     def _resume(self) -> None:
         where = json.loads((self.scratch / "progress.json").read_text(encoding="utf-8"))
         self._phase, self._epoch, self._batch = where["phase"], where["epoch"], where["batch"]
-        self.history = [Step(**{**step, "losses": dict(step["losses"])}) for step in where["history"]]
+        self.history = [Step(**{**step, **{key: dict(step[key]) for key in MAPPINGS}}) for step in where["history"]]
         restore(self.detector, load_file(self.scratch / "weights.safetensors"))
-        self._moments = load_file(self.scratch / "moments.safetensors")
+        self._state = load_file(self.scratch / "optimizer.safetensors")
+
+
+def _tensors_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the state of an optimiser by parameter and name: ``{"0.exp_avg": ...}``.
+
+    Raises `TypeError` if there is something else than tensors in it, which a checkpoint would lose.
+    """
+    found = {}
+    for number, state in optimizer.state_dict()["state"].items():
+        for key, value in state.items():
+            if value is None:
+                continue
+            if not isinstance(value, Tensor):
+                raise TypeError(f"{type(optimizer).__name__} keeps a {type(value).__name__} as {key!r}: expected tensors alone")
+            found[f"{number}.{key}"] = value
+    return found

@@ -67,7 +67,7 @@ def test_a_logit_depends_on_its_image_alone(name, small):
     text = captions_of(detector, small)
     together = logits(detector, rows, CPU, text)
     for size in (1, 2, 5):
-        apart = torch.cat([detector(batch.to(CPU, text)) for batch in rows.batches(size)])
+        apart = torch.cat([detector(batch.to(CPU, text)) for _, batch in rows.batches(size)])
         np.testing.assert_allclose(apart.detach(), together, rtol=0, atol=1e-5)
     order = np.random.default_rng(0).permutation(len(together))
     np.testing.assert_allclose(detector(rows.take(order).to(CPU, text)).detach(), np.array(together)[order], rtol=0, atol=1e-5)

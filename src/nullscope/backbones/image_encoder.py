@@ -43,7 +43,7 @@ class ImageEncoder(Encoder):
         """
         return self.gathered(self.tower(self.pixels(inputs)))
 
-    def compile_tower(self) -> None:
+    def compile_network(self) -> None:
         """Let torch.compile make the tower's kernels, at the first forward pass; names and weights stay.
 
         Random numbers are drawn as without it: its own would drop other entries, and that is another training.

@@ -1,17 +1,20 @@
-"""One training on several ranks that is the training on one: each rank runs the image tower on its own rows of the batch.
+"""One training on several ranks that equals the training on one rank.
 
-Only the tower is shared out, which is nearly all of the work. Its features are put together to those of the whole batch on
-every rank, and all that follows (heads, contrastive losses, projections, gradient surgery) is computed of the whole batch on
-every rank: the detectors' pages know nothing of ranks, and no loss is an average of parts of which it is none. On the way back
-each rank takes the rows of the gradient that are its own; what they add to the tower's parameters is summed over the ranks.
+Each rank runs the encoder on its own rows of the batch. That is nearly all of the work. The features are then put together, so
+that every rank has those of the whole batch. All that follows (heads, contrastive losses, projections, gradient surgery) is
+computed for the whole batch on every rank. So the detectors know nothing of ranks. On the way back each rank takes its own rows
+of the gradient, and what they add to the encoder's parameters is summed over the ranks.
 
-    f_r = tower(images_r)                          rank r's own rows, (B_r, D); sizes may differ by one
+    f_r = encoder(images_r)                        rank r's own rows, (B_r, D); sizes may differ by one
     f = [f_1 .. f_n]                               (B, D), the same bits on every rank
-    dL/dw = sum_r (dL/df)_r df_r/dw                w in the tower
+    dL/dw = sum_r (dL/df)_r df_r/dw                w in the encoder
 
-DistributedDataParallel would not do: it averages the gradients of losses of parts of a batch, and of a contrastive loss there
-is no such average. A module here that trains without being an encoder (a BatchNorm over a rank's rows, a penalty on the tower's
-weights) would be wrong, and there is none.
+DistributedDataParallel would not do. It averages the gradients of losses that were computed on parts of the batch. A contrastive
+loss compares all images of a batch, so it is no average of such parts.
+
+What looks at several images at once must see all rows of the batch: batch normalisation (`BatchNorm2d`) computes its statistics
+over all ranks. Another kind of batch normalisation is refused on several ranks. A penalty on the encoder's weights would be added
+once per rank: write it as weight decay of the optimiser.
 
 B images of the whole batch, D embedding width.
 """
@@ -50,8 +53,46 @@ class RowDropout(Shared, nn.Dropout):
         return x * F.dropout(ones, self.p, training=True)[ranks.own(self.whole)]
 
 
+class BatchNorm2d(Shared, nn.BatchNorm2d):
+    """Batch normalisation with the statistics of the whole batch, on any number of ranks.
+
+    (torch's SyncBatchNorm does the same on CUDA alone.) With one rank it is `nn.BatchNorm2d` itself.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B_r, C, H, W) -> (B_r, C, H, W)."""
+        if self.whole is None or not self.training:
+            return super().forward(x)
+        count = self.whole * x.shape[2] * x.shape[3]
+        wide = x.float()
+        mean_C = _Sum.apply(wide.sum((0, 2, 3))) / count
+        centred = wide - mean_C[:, None, None]
+        variance_C = _Sum.apply(centred.square().sum((0, 2, 3))) / count
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)
+            share = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked.item()
+            self.running_mean.lerp_(mean_C, share)
+            self.running_var.lerp_(variance_C * count / (count - 1), share)
+        normal = centred * torch.rsqrt(variance_C + self.eps)[:, None, None]
+        return (normal * self.weight[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+
+def synchronised(module: nn.Module) -> nn.Module:
+    """Return a network whose `nn.BatchNorm2d` are `BatchNorm2d` above, with the same weights; children are replaced in place."""
+    if type(module) is nn.BatchNorm2d and module.affine and module.track_running_stats:
+        norm = BatchNorm2d(module.num_features, module.eps, module.momentum)
+        norm.load_state_dict(module.state_dict())
+        return norm.train(module.training)
+    for name, child in module.named_children():
+        setattr(module, name, synchronised(child))
+    return module
+
+
 class Encoder(Shared):
     """A module from a transform's arrays to features, one row per image; a rank runs it on its own rows."""
+
+    def compile_network(self) -> None:
+        """Let torch.compile make the kernels of the network inside, at its first forward pass. Default: nothing is compiled."""
 
     def gathered(self, own_BD: Tensor) -> Tensor:
         """Return the features (B, D) of the whole batch, of those of this rank's rows; as they are where there is one rank."""
@@ -75,15 +116,33 @@ class _Gather(torch.autograd.Function):
         return gradient_BD[ctx.rows], None
 
 
+class _Sum(torch.autograd.Function):
+    """The sum of a tensor over all ranks. Every rank uses it, so its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        total = own.clone()
+        ranks.add_up(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        ranks.add_up(total)
+        return total
+
+
 @contextmanager
 def shared(model: nn.Module, batch: int) -> Iterator[None]:
-    """Within it the encoders of a model in training get this rank's rows of batches of so many images. One rank: nothing changes.
+    """Within it the encoders of a model get this rank's rows of training batches of ``batch`` images. One rank: nothing changes.
 
-    Raises `ValueError` if there are more ranks than rows.
+    Raises `ValueError` if there are more ranks than rows, or if a part of the model that trains would see only a rank's rows.
     """
     if ranks.world_size() > batch:
         raise ValueError(f"{ranks.world_size()} ranks for a batch of {batch} images: expected at most {batch} (NULLSCOPE_RANKS)")
     modules = [module for module in model.modules() if isinstance(module, Shared) and ranks.world_size() > 1]
+    if ranks.world_size() > 1:
+        _refuse_other_norms(model)
     for module in modules:
         module.whole = batch
     try:
@@ -91,6 +150,16 @@ def shared(model: nn.Module, batch: int) -> Iterator[None]:
     finally:
         for module in modules:
             module.whole = None
+
+
+def _refuse_other_norms(model: nn.Module) -> None:
+    """Raise `ValueError` if a batch normalisation would take its statistics from one rank's rows."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training and not isinstance(module, BatchNorm2d):
+            raise ValueError(
+                f"{name} is a {type(module).__name__}: on {ranks.world_size()} ranks its statistics would be those of one rank's "
+                "rows; build it with nullscope.backbones.sharing.synchronised, or train with NULLSCOPE_RANKS=1"
+            )
 
 
 def add_up_gradients(model: nn.Module, parameters: Iterable[nn.Parameter]) -> None:

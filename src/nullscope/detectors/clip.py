@@ -78,11 +78,14 @@ class LinearDetector(ClipDetector):
 def _transform(params: ClipParams, context: Context) -> Transform:
     """Return the transform that ``params`` ask for. Raises `ValueError` if a mosaic does not fit the CLIP."""
     side, patches = clip_facts(context.backbone(CLIP)).image_px, context.patches
-    if params.input != "patches":
-        return WholeImage(params.input, side, params.flip)
+    least = patches.patch_px  # as the index, whatever the input
+    if params.input == "crop":
+        return WholeImage(None, side, side, params.flip, least)
+    if params.input == "resize":
+        return WholeImage(side, None, None, params.flip, least)
     if side != patches.mosaic_px:
         raise ValueError(
             f"CLIP expects images of {side} px, a mosaic of {patches.grid} x {patches.grid} patches of {patches.patch_px} px has "
             f"{patches.mosaic_px}; choose the encoder and patches.patch_px together"
         )
-    return PatchMosaic(patches.cells, params.flip)
+    return PatchMosaic(patches.cells, params.flip, least)

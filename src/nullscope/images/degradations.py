@@ -75,6 +75,11 @@ class Degraded:
     patches: PatchParams
     kind: ClassVar[str] = "images"
 
+    @property
+    def min_side_px(self) -> int:
+        """The shortest side that the transform takes; no degradation makes an image smaller than a patch."""
+        return self.transform.min_side_px
+
     def __call__(self, image_HWC: Pixels, rng: np.random.Generator, *, training: bool) -> dict[str, NDArray]:
         """Return what the transform returns; the patches have the order that they have without the degradation."""
         seen_HWC = degrade(image_HWC, self.degradation, min_side=self.patches.patch_px)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,14 @@ from PIL import Image
 
 
 class Transform(Protocol):
-    """What a detector reads: ``kind`` names the shards, the call turns one image into arrays of a fixed shape."""
+    """What a detector reads of an image. The call turns one image into named arrays.
 
-    kind: str  # one of contracts.SHARD_KINDS: the call gets the patch-selected mosaic, or the image as it is
+    In training the arrays of all images have the same shapes, so that they fit into a batch. In testing they may differ: images
+    are then scored in batches of equal shapes.
+    """
+
+    kind: str  # of the shards, one of contracts.SHARD_KINDS: the call gets the patch-selected mosaic, or the image as it is
+    min_side_px: int  # the shortest side of an original image that it takes; a shorter one is refused
 
     def __call__(self, image_HWC: NDArray[np.uint8], rng: np.random.Generator, *, training: bool) -> dict[str, NDArray]:
         """Return the named arrays of an RGB image; ``rng`` is that image's own."""
@@ -32,7 +37,8 @@ class PatchMosaic:
     """
 
     cells: int  # patches of a mosaic
-    flip: float  # probability of mirroring a training mosaic
+    flip: float  # probability of flipping a training mosaic
+    min_side_px: int = 1  # of the original image; the side of a patch, where patches are cut from it
     kind: ClassVar[str] = "patches"
 
     def __call__(self, image_HWC: NDArray[np.uint8], rng: np.random.Generator, *, training: bool) -> dict[str, NDArray]:
@@ -44,35 +50,52 @@ class PatchMosaic:
 
 @dataclass(frozen=True)
 class WholeImage:
-    """The image without patch selection, brought to the tower's side: a window of it, or all of it squashed.
+    """The image without patch selection: resized, then cropped, or only one of both, or left at its own size.
 
-    ``crop`` as UnivFD: a random window in training, the central one in testing, pixels untouched; what an image lacks is black.
-    ``resize`` as AIGIBench: both sides to the tower's, bilinear with antialiasing, whatever the aspect.
+    - CLIP's input: ``crop`` as UnivFD (crop alone, to the tower's side), ``resize`` as AIGIBench's CLIP (resize alone).
+    - The usual input of AIGIBench's detectors on pixels: resized to 256, a random crop of 224 in training, no crop in testing.
+    - Native size in testing: neither resized nor cropped there.
+
+    Resizing brings both sides to the same length, whatever the aspect: bilinear with antialiasing. A crop is a random window in
+    training and the central one in testing; its pixels are untouched, and what an image lacks is black.
     """
 
-    fit: Literal["crop", "resize"]
-    side: int  # of the square that comes out, pixels
-    flip: float  # probability of mirroring a training image
+    resize_px: int | None  # both sides come to this length first; None: they stay
+    crop_px: int | None  # side of the window in training; None: no crop
+    test_crop_px: int | None  # side of the window in testing; None: no crop
+    flip: float  # probability of flipping a training image
+    min_side_px: int = 1
     kind: ClassVar[str] = "images"
 
+    def __post_init__(self) -> None:
+        """Raises `ValueError` if training images would keep their own sizes, which fit into no batch."""
+        if self.resize_px is None and self.crop_px is None:
+            raise ValueError("expected resize_px or crop_px, found neither: training images of different sizes fit into no batch")
+
     def __call__(self, image_HWC: NDArray[np.uint8], rng: np.random.Generator, *, training: bool) -> dict[str, NDArray]:
-        """Return ``image`` (3, side, side) uint8 and ``flip`` () bool."""
-        square = self._resized(image_HWC) if self.fit == "resize" else self._window(image_HWC, rng, training)
-        image = np.ascontiguousarray(square.transpose(2, 0, 1))
+        """Return ``image`` (3, H, W) uint8 and ``flip`` () bool."""
+        if self.resize_px is not None:
+            image_HWC = _resized(image_HWC, self.resize_px)
+        side = self.crop_px if training else self.test_crop_px
+        if side is not None:
+            image_HWC = _window(image_HWC, side, rng if training else None)
+        image = np.ascontiguousarray(image_HWC.transpose(2, 0, 1))
         return {"image": image, "flip": np.array(training and rng.random() < self.flip)}
 
-    def _resized(self, image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return np.array(Image.fromarray(image_HWC).resize((self.side, self.side), Image.Resampling.BILINEAR))
 
-    def _window(self, image_HWC: NDArray[np.uint8], rng: np.random.Generator, training: bool) -> NDArray[np.uint8]:
-        missing = [max(0, self.side - size) for size in image_HWC.shape[:2]]
-        padded = image_HWC
-        if any(missing):
-            padded = np.pad(image_HWC, [(lack // 2, lack - lack // 2) for lack in missing] + [(0, 0)])
-        spare = [size - self.side for size in padded.shape[:2]]
-        # Halves are rounded to even, as torchvision's CenterCrop does.
-        top, left = (int(rng.integers(room + 1)) if training else round(room / 2) for room in spare)
-        return padded[top : top + self.side, left : left + self.side]
+def _resized(image_HWC: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    return np.array(Image.fromarray(image_HWC).resize((side, side), Image.Resampling.BILINEAR))
+
+
+def _window(image_HWC: NDArray[np.uint8], side: int, rng: np.random.Generator | None) -> NDArray[np.uint8]:
+    """Return a window drawn by ``rng``, or the central one; black where the image ends."""
+    missing = [max(0, side - size) for size in image_HWC.shape[:2]]
+    if any(missing):
+        image_HWC = np.pad(image_HWC, [(lack // 2, lack - lack // 2) for lack in missing] + [(0, 0)])
+    spare = [size - side for size in image_HWC.shape[:2]]
+    # Halves are rounded to even, as torchvision's CenterCrop does.
+    top, left = (round(room / 2) if rng is None else int(rng.integers(room + 1)) for room in spare)
+    return image_HWC[top : top + side, left : left + side]
 
 
 def image_rng(image_id: str, *draw: object) -> np.random.Generator:

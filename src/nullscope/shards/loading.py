@@ -76,16 +76,31 @@ class Wanted(NamedTuple):
     decoded: Sequence[int]  # those of them whose images are decoded
 
 
+class Stack(NamedTuple):
+    """The inputs of images whose arrays have the same shapes."""
+
+    places: NDArray[np.int64]  # of the images among those that were decoded, ascending
+    inputs: dict[str, Tensor]  # (n, ...) each
+
+
 @dataclass
 class Rows:
-    """Some samples of one shard, stacked; ``inputs`` of those that were decoded: as a rule all of them."""
+    """Some samples of one shard; the inputs of those that were decoded, which as a rule are all of them."""
 
     shard: int
     rows: NDArray[np.int64]  # ascending
     image_ids: list[str]
     labels: Tensor
-    inputs: dict[str, Tensor]
-    decoded: NDArray[np.int64] | None = None  # the rows of ``inputs``, ascending; None: all
+    stacks: list[Stack]  # one, where all inputs have the same shapes
+    decoded: NDArray[np.int64] | None = None  # the rows that were decoded, ascending; None: all
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """The inputs of all decoded images, stacked. Raises `ValueError` if their shapes differ."""
+        if len(self.stacks) != 1:
+            shapes = [tuple(tensor.shape[1:]) for stack in self.stacks[:2] for tensor in stack.inputs.values()]
+            raise ValueError(f"expected inputs of equal shapes, found {len(self.stacks)} different ones, such as {shapes}")
+        return self.stacks[0].inputs
 
     def facts(self, row: int) -> tuple[str, float]:
         """Return the id and the label of a row."""
@@ -103,11 +118,16 @@ class Rows:
         inputs = {name: tensor[chosen] for name, tensor in self.inputs.items()}
         return Batch(inputs, self.labels[chosen], [self.image_ids[position] for position in positions])
 
-    def batches(self, size: int) -> Iterator[Batch]:
-        """Yield all samples in batches of at most ``size``, in order, without a copy."""
-        for part in (slice(start, start + size) for start in range(0, len(self.image_ids), size)):
-            inputs = {name: tensor[part] for name, tensor in self.inputs.items()}
-            yield Batch(inputs, self.labels[part], self.image_ids[part])
+    def batches(self, size: int) -> Iterator[tuple[NDArray[np.int64], Batch]]:
+        """Yield all samples, decoded ones, in batches of at most ``size`` and of equal shapes, with their places; without a copy.
+
+        Where all inputs have the same shapes the batches are in order.
+        """
+        for places, stacked in self.stacks:
+            for start in range(0, len(places), size):
+                part, here = slice(start, start + size), places[start : start + size]
+                inputs = {name: tensor[part] for name, tensor in stacked.items()}
+                yield here, Batch(inputs, self.labels[torch.from_numpy(here)], [self.image_ids[place] for place in here])
 
 
 class _Reader(Dataset):
@@ -119,7 +139,7 @@ class _Reader(Dataset):
     def __getitem__(self, item: tuple[int, Wanted]) -> Rows:
         index, wanted = item
         chosen, decoded, ids, labels = set(wanted.rows), set(wanted.decoded), [], []
-        stacked = _Stack(len(wanted.decoded))
+        stacked = _Stacks(len(wanted.decoded))
         count = 0
         for row, (image_id, label, data) in enumerate(read_shard(self.shards[index].path)):
             count += 1
@@ -128,32 +148,58 @@ class _Reader(Dataset):
                 labels.append(label)
             if row in decoded:
                 image = decode_mosaic(data) if self.transform.kind == "patches" else decode(data, max_pixels=ANY_SIZE)
+                self._check(image, image_id)
                 rng = image_rng(image_id) if self.draw is None else image_rng(image_id, *self.draw)
                 stacked.add(self.transform(image, rng, training=self.draw is not None))
         if count != self.shards[index].samples:
             raise ContractError(f"{self.shards[index].path}: expected {self.shards[index].samples} samples, found {count}")
         known = torch.tensor(labels, dtype=torch.float32)
-        return Rows(index, np.array(sorted(chosen)), ids, known, stacked.tensors(), np.array(sorted(decoded), dtype=np.int64))
+        return Rows(index, np.array(sorted(chosen)), ids, known, stacked.stacks(), np.array(sorted(decoded), dtype=np.int64))
+
+    def _check(self, image_HWC: NDArray[np.uint8], image_id: str) -> None:
+        height, width = image_HWC.shape[:2]
+        least = self.transform.min_side_px
+        if min(height, width) < least and self.transform.kind == "images":  # a mosaic's patches were cut before
+            raise ContractError(
+                f"image {image_id} has {width}x{height} px, and this detector takes sides of {least} px or more; "
+                "take it out of the data set, or the detector out of the run"
+            )
 
 
-class _Stack:
-    """The arrays of many images, each put in its place as it comes, so that less memory is touched than by `np.stack`."""
+class _Stacks:
+    """The arrays of many images, put together by their shapes."""
 
     def __init__(self, count: int) -> None:
         self.count, self.filled = count, 0
+        # Nearly always all images have the shapes of the first. Each is put in its place as it comes, so that less memory is
+        # touched than by `np.stack`.
+        self.places: list[int] = []
         self.arrays: dict[str, NDArray] = {}
+        self.others: dict[tuple, tuple[list[int], list[dict[str, NDArray]]]] = {}  # by their shapes
 
     def add(self, inputs: dict[str, NDArray]) -> None:
-        """Take the arrays of the next image, of the shapes of the first one's."""
+        """Take the arrays of the next image."""
         if not self.arrays:
             self.arrays = {name: np.empty((self.count, *array.shape), array.dtype) for name, array in inputs.items()}
-        for name, array in inputs.items():
-            self.arrays[name][self.filled] = array
+        if all(self.arrays[name].shape[1:] == array.shape for name, array in inputs.items()):
+            for name, array in inputs.items():
+                self.arrays[name][len(self.places)] = array
+            self.places.append(self.filled)
+        else:
+            shapes = tuple(array.shape for array in inputs.values())
+            places, images = self.others.setdefault(shapes, ([], []))
+            places.append(self.filled)
+            images.append(inputs)
         self.filled += 1
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return what was taken, of the first ``filled`` images."""
-        return {name: torch.from_numpy(array[: self.filled]) for name, array in self.arrays.items()}
+    def stacks(self) -> list[Stack]:
+        """Return what was taken."""
+        first = {name: torch.from_numpy(array[: len(self.places)]) for name, array in self.arrays.items()}
+        found = [Stack(np.array(self.places, dtype=np.int64), first)]
+        for places, images in self.others.values():
+            inputs = {name: torch.from_numpy(np.stack([image[name] for image in images])) for name in images[0]}
+            found.append(Stack(np.array(places, dtype=np.int64), inputs))
+        return found
 
 
 def _assemble(shards: list[Shard], batches: NDArray[np.int64], reader: _Reader, workers: int, own: slice) -> Iterator[Batch]:

@@ -56,7 +56,14 @@ class Pixels(base.Detector):
         self.make_optimizer, self.lr_factor = optimizer, lr_factor
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            layers = [nn.Conv2d(3, 6, 3, stride=2), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.BatchNorm2d(8), nn.ReLU()]
+            layers = [
+                nn.Conv2d(3, 6, 3, stride=2),
+                nn.BatchNorm2d(6),
+                nn.ReLU(),
+                nn.Conv2d(6, 8, 3),
+                nn.BatchNorm2d(8),
+                nn.ReLU(),
+            ]
             self.body = nn.Sequential(*layers, nn.Dropout(0.2))
             self.head = nn.Linear(8, 1)
 
@@ -101,7 +108,13 @@ def killed_and_resumed(small, scratch: Path, killed_after: int, *page: Callable)
 def assert_same_model(found: Training, expected: Training) -> None:
     assert found.history == expected.history
     weights = model_folder.kept(expected.detector)
-    assert {name.rpartition(".")[2] for name in weights} >= {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+    assert {name.rpartition(".")[2] for name in weights} >= {
+        "weight",
+        "bias",
+        "running_mean",
+        "running_var",
+        "num_batches_tracked",
+    }
     for name, tensor in model_folder.kept(found.detector).items():
         assert torch.equal(tensor, weights[name]), name
 

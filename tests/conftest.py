@@ -26,6 +26,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import save_file
 
+from nullscope import detectors
 from nullscope.core.contracts import image_id, text_schema
 from nullscope.detectors.base import Context
 from nullscope.ops.patches import PatchParams
@@ -93,8 +94,22 @@ def write_texts(path: Path, ids: list[str], width: int) -> Path:
     return path
 
 
+# The tests' own detector without CLIP, beside those of the package. `detectors.NAMES` has it only where a test asks for it.
+EXTRA = ROOT / "tests/extra_detectors"
+detectors.__path__.append(str(EXTRA))
+
+
+@pytest.fixture
+def small_resnet(monkeypatch) -> str:
+    """Make `small_resnet` a detector like the others."""
+    monkeypatch.setattr(detectors, "NAMES", [*detectors.NAMES, "small_resnet"])
+    return "small_resnet"
+
+
 def conf_of(name: str) -> dict:
     """The committed parameters of a detector."""
+    if (EXTRA / f"{name}.yaml").is_file():
+        return OmegaConf.to_container(OmegaConf.load(EXTRA / f"{name}.yaml"))
     with initialize_config_dir(str(ROOT / "conf"), version_base=None):
         return OmegaConf.to_container(compose("config", overrides=[f"detectors=[{name}]"]).detectors[name])
 

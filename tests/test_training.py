@@ -127,7 +127,7 @@ def test_no_step_waits_for_the_gpu(small, tmp_path):
             next(steps)  # the fetch, and nothing before it
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert len(run._taken) == min(FETCH, len(run))
+    assert len(run._pending) == min(FETCH, len(run))
 
 
 def test_history_has_every_step_once_whenever_losses_are_fetched(small, tmp_path):

@@ -10,8 +10,8 @@ Advanced NS-Net weights differ by up to 6e-5: Adam divides a gradient by its own
 rounding still moves. In bfloat16 losses differ by 2e-3 of themselves, which is what that precision costs at any rate. With the
 same number of ranks the bits are the same. Rank 0 writes the checkpoints, and all ranks read them.
 
-*The host does not wait for the device.* Losses stay there and are fetched every `FETCH` steps in one piece, before a checkpoint
-and at the end of an epoch. So a step is yielded, and a loss that is no number is noticed, up to that many steps later.
+*The host does not wait for the device.* Losses stay there and are fetched every `FETCH` steps in one piece, before a checkpoint,
+a validation and the end of a phase. So a step is yielded, and a loss that is no number is noticed, up to that many steps later.
 
 *Validation.* After every epoch the detector scores the validation split as it would score a test image: in float32, without any
 random draw. Neither weights nor later steps depend on it.
@@ -157,7 +157,7 @@ class Training:
                     self._step(phase, optimizer, batch)
                     if self._batch < self.steps_per_epoch:
                         yield from self._due(optimizer)
-                yield from self._end_of_epoch(optimizer)
+                yield from self._end_of_epoch(phase, optimizer)
 
     def _batches(self, phase: Phase) -> Iterator[Batch]:
         self.detector.train()
@@ -188,13 +188,14 @@ class Training:
         self._pending.append(_Pending(number, self._epoch, phase.name, list(losses), loss_L))
         self._batch += 1
 
-    def _end_of_epoch(self, optimizer: torch.optim.Optimizer) -> list[Step]:
-        """Fetch what is left of an epoch, and validate; return the steps that were fetched."""
-        steps = self._fetched()
+    def _end_of_epoch(self, phase: Phase, optimizer: torch.optim.Optimizer) -> list[Step]:
+        """Validate, and save a checkpoint where it is time; return the steps that were fetched."""
+        save, last = self._is_due(), self._epoch + 1 == phase.epochs
+        steps = self._fetched() if save or last or self.data.val_shards or len(self._pending) >= FETCH else []
         if self.data.val_shards:
             steps[-1] = self.history[-1] = replace(steps[-1], validation=self._validated())
         self._epoch, self._batch = self._epoch + 1, 0
-        if self._is_due():
+        if save:
             self._save(optimizer)
         return steps
 

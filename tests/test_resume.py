@@ -1,97 +1,77 @@
-"""A resumed training ends with the weights of an uninterrupted one, whatever optimiser, rates and layers a detector has.
+"""A resumed training ends with the weights of an uninterrupted one: in any phase, with any optimiser, rate and layers.
 
-`test_training` resumes a detector of the default pipeline: one Adam, no buffer that training changes. Here is a small
-convolutional network on pixels, without any frozen backbone. Its BatchNorm has running statistics, and its page chooses the
-optimiser and how the learning rate falls.
+Two kinds of detectors are resumed. DGS-Net has two phases, captions, dropout and Adam. The tests' own small ResNet has batch
+normalisation, whose statistics training changes; here its learning rate falls at every step, and its optimiser is one of four.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from conftest import conf_of
 
-from nullscope import model_folder
+from nullscope import detectors, model_folder
 from nullscope.detectors import base
-from nullscope.images.transforms import WholeImage
 from nullscope.training import Training
 
-EPOCHS, BATCH = 3, 8  # of 40 images: 5 steps per epoch
+EPOCHS, BATCH, STEPS_PER_EPOCH = 3, 8, 5  # of 40 images
 CPU = torch.device("cpu")
+RATE, HEAD_RATE = 0.01, 0.05  # at the start, of the two groups of parameters
 
 
-def halved_every_epoch(progress: base.Progress) -> float:
-    """A factor that changes between the steps of an epoch, and between epochs."""
+def falling(progress: base.Progress) -> float:
+    """A factor that changes between epochs, and between the steps of an epoch."""
     return 0.5**progress.epoch * (1 - 0.1 * progress.step / progress.steps_per_epoch)
 
 
-def sgd(groups: list[dict]) -> torch.optim.Optimizer:
-    return torch.optim.SGD(groups, lr=0.01)
+Groups = list[dict]
+OPTIMIZERS: dict[str, Callable[[Groups], torch.optim.Optimizer]] = {
+    "sgd": lambda groups: torch.optim.SGD(groups, lr=RATE),
+    "momentum": lambda groups: torch.optim.SGD(groups, lr=RATE, momentum=0.9, nesterov=True, weight_decay=1e-3),
+    "adamw": lambda groups: torch.optim.AdamW(groups, lr=RATE, weight_decay=0.05, amsgrad=True),
+    "rmsprop": lambda groups: torch.optim.RMSprop(groups, lr=RATE, momentum=0.9, centered=True),
+}
 
 
-def momentum(groups: list[dict]) -> torch.optim.Optimizer:
-    return torch.optim.SGD(groups, lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-3)
+def build_resnet(optimizer: str) -> base.Detector:
+    """The small ResNet with another optimiser and a falling rate. The head is a group of its own, and does not decay."""
+    sizes = {"channels": 8, "resize_px": 20, "crop_px": 16, "epochs": EPOCHS, "batch_size": BATCH}
+    detector = detectors.build("small_resnet", {**conf_of("small_resnet"), **sizes}, base.Context({}, None), seed=0)
+    head = list(detector.head.parameters())
+    body = detector.trainable(but=head)
+    groups = [{"params": body}, {"params": head, "lr": HEAD_RATE, "weight_decay": 0.0}]
+    detector.phases = lambda: [base.Phase("main", [*body, *head], EPOCHS, RATE, lr_factor=falling)]
+    detector.optimizer = lambda phase: OPTIMIZERS[optimizer](groups)
+    return detector
 
 
-def adamw(groups: list[dict]) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, lr=0.01, weight_decay=0.05, amsgrad=True)
+def dgs_net(small) -> base.Detector:
+    lengths = {"epochs": 2, "teacher_epochs": 2, "batch_size": BATCH}
+    return detectors.build("dgs_net", {**conf_of("dgs_net"), **lengths}, small.context, seed=0)
 
 
-def rmsprop(groups: list[dict]) -> torch.optim.Optimizer:
-    return torch.optim.RMSprop(groups, lr=0.01, momentum=0.9, centered=True)
+Begin = Callable[[Path], Training]
 
 
-OPTIMIZERS = [sgd, momentum, adamw, rmsprop]
+@pytest.fixture
+def begin_resnet(small, small_resnet) -> Callable[[str], Begin]:
+    """Return the function that returns, for an optimiser, how the training of the small ResNet begins in a scratch folder."""
+    return lambda optimizer: lambda scratch: begin(small, build_resnet(optimizer), scratch)
 
 
-class Pixels(base.Detector):
-    """Two convolutions with BatchNorm on 16 x 16 pixels. The head and the biases are parameter groups of their own."""
-
-    def __init__(self, optimizer: Callable[[list[dict]], torch.optim.Optimizer], lr_factor: Callable = base.constant) -> None:
-        super().__init__(base.DetectorParams(epochs=EPOCHS, batch_size=BATCH, lr=0.01, precision="fp32"))
-        self.transform = WholeImage("resize", side=16, flip=0.5)
-        self.make_optimizer, self.lr_factor = optimizer, lr_factor
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            layers = [
-                nn.Conv2d(3, 6, 3, stride=2),
-                nn.BatchNorm2d(6),
-                nn.ReLU(),
-                nn.Conv2d(6, 8, 3),
-                nn.BatchNorm2d(8),
-                nn.ReLU(),
-            ]
-            self.body = nn.Sequential(*layers, nn.Dropout(0.2))
-            self.head = nn.Linear(8, 1)
-
-    def features(self, batch: base.Batch) -> Tensor:
-        return self.body(batch.inputs["image"].float() / 255).mean((2, 3))
-
-    def classify(self, feature_BK: Tensor) -> Tensor:
-        return self.head(feature_BK).squeeze(-1)
-
-    def phases(self) -> list[base.Phase]:
-        return [base.Phase("main", self.trainable(), EPOCHS, 0.01, lr_factor=self.lr_factor)]
-
-    def optimizer(self, phase: base.Phase) -> torch.optim.Optimizer:
-        own = {id(parameter) for parameter in self.head.parameters()}
-        flat = [each for each in phase.parameters if each.ndim == 1 and id(each) not in own]
-        deep = [each for each in phase.parameters if each.ndim > 1 and id(each) not in own]
-        head = {"params": list(self.head.parameters()), "lr": 0.05}
-        return self.make_optimizer([{"params": deep}, {"params": flat, "weight_decay": 0.0}, head])
+def begin(small, detector: base.Detector, scratch: Path) -> Training:
+    data = small.data(detector)
+    data = replace(data, val_shards=data.shards[:1])
+    return Training(detector, data, seed=0, device=CPU, scratch=scratch)
 
 
-def begin(small, scratch: Path, *page: Callable) -> Training:
-    detector = Pixels(*page)
-    return Training(detector, small.data(detector), seed=0, device=CPU, scratch=scratch)
-
-
-def killed_and_resumed(small, scratch: Path, killed_after: int, *page: Callable) -> Training:
-    """Train, lose two steps that came after the last checkpoint, begin again and train to the end."""
-    killed = begin(small, scratch, *page)
+def killed_and_resumed(begin: Begin, scratch: Path, killed_after: int) -> Training:
+    """Train, lose up to two steps that came after the last checkpoint, begin again and train to the end."""
+    killed = begin(scratch)
     killed.checkpoint_s, steps = 0.0, killed.run()
     for _ in range(killed_after):
         next(steps)
@@ -99,66 +79,75 @@ def killed_and_resumed(small, scratch: Path, killed_after: int, *page: Callable)
     for _ in range(2):
         next(steps, None)
     steps.close()
-    resumed = begin(small, scratch, *page)
+    resumed = begin(scratch)
     assert len(resumed.history) == killed_after
-    list(resumed.run())
+    assert len(list(resumed.run())) == len(resumed) - killed_after
     return resumed
 
 
-def assert_same_model(found: Training, expected: Training) -> None:
-    assert found.history == expected.history
+def assert_same(found: Training, expected: Training) -> None:
+    """The same history, with the same columns in the same order, and the same model to the bit."""
+    assert found.history == expected.history and len(found.history) == len(expected)
+    assert [list(step.row()) for step in found.history] == [list(step.row()) for step in expected.history]
     weights = model_folder.kept(expected.detector)
-    assert {name.rpartition(".")[2] for name in weights} >= {
-        "weight",
-        "bias",
-        "running_mean",
-        "running_var",
-        "num_batches_tracked",
-    }
+    assert weights.keys() == model_folder.kept(found.detector).keys()
     for name, tensor in model_folder.kept(found.detector).items():
         assert torch.equal(tensor, weights[name]), name
 
 
-@pytest.mark.parametrize("killed_after", [4, 5, 12])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda make: make.__name__)
-def test_any_optimiser_resumes_with_its_moments_and_batchnorm_with_its_statistics(small, tmp_path, optimizer, killed_after):
-    """Killed within the first epoch, at its end, and in the last one."""
-    whole = begin(small, tmp_path / "whole", optimizer)
-    list(whole.run())
-    assert_same_model(killed_and_resumed(small, tmp_path / "killed", killed_after, optimizer), whole)
-
-
-@pytest.mark.parametrize("killed_after", [4, 5, 12])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda make: make.__name__)
-def test_a_falling_rate_goes_on_falling_after_a_resume(small, tmp_path, optimizer, killed_after):
-    """The rate is a function of the progress. A training that takes a fresh optimiser's rate would end elsewhere."""
-    whole = begin(small, tmp_path / "whole", optimizer, halved_every_epoch)
-    list(whole.run())
-    constant = begin(small, tmp_path / "constant", optimizer)
-    list(constant.run())
-    assert constant.history[1:] != whole.history[1:], "the rate never changed"
-    assert_same_model(killed_and_resumed(small, tmp_path / "killed", killed_after, optimizer, halved_every_epoch), whole)
-
-
-def test_every_group_has_its_own_rate_times_the_factor(small, tmp_path, monkeypatch):
-    """0.01 and 0.05 at the start; a step of plain SGD is the rate times the gradient, here computed from the weights."""
-    run = begin(small, tmp_path, sgd, halved_every_epoch)
-    run.detector.backward = lambda losses: [setattr(each, "grad", torch.ones_like(each)) for each in run.detector.parameters()]
-    before = {name: tensor.clone() for name, tensor in run.detector.named_parameters()}
+@pytest.fixture(scope="module")
+def whole_dgs_net(small, tmp_path_factory) -> Training:
+    """An uninterrupted training."""
+    run = begin(small, dgs_net(small), tmp_path_factory.mktemp("whole"))
     list(run.run())
-    total = sum(halved_every_epoch(base.Progress(epoch, EPOCHS, step, 5)) for epoch in range(EPOCHS) for step in range(5))
-    for name, tensor in run.detector.named_parameters():
-        rate = 0.05 if name.startswith("head") else 0.01
-        torch.testing.assert_close(before[name] - tensor.detach(), torch.full_like(tensor, rate * total), rtol=1e-4, atol=1e-6)
+    return run
 
 
-def test_a_loaded_detector_has_the_statistics_that_training_left(small, tmp_path):
-    """`restore` puts buffers back by name, and the logits of a fresh detector are those of the trained one."""
-    run = begin(small, tmp_path, momentum)
+@pytest.mark.parametrize("killed_after", [1, 5, 9, 10, 13, 19])
+def test_resumed_in_either_phase(small, whole_dgs_net, tmp_path, killed_after):
+    """Killed at the first step, between epochs, before and at the last step of a phase, within an epoch, before the end."""
+    names = model_folder.kept(whole_dgs_net.detector)
+    assert any(name.startswith("frozen_head") for name in names) and any("lora" in name.lower() for name in names)
+    assert_same(killed_and_resumed(lambda scratch: begin(small, dgs_net(small), scratch), tmp_path, killed_after), whole_dgs_net)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_resumed_with_any_optimiser_at_a_falling_rate(begin_resnet, tmp_path, optimizer):
+    """Killed within the first epoch, at its end, and in the last one.
+
+    A training that took a fresh optimiser's rate or moments, or fresh statistics of batch normalisation, would end elsewhere.
+    """
+    whole = begin_resnet(optimizer)(tmp_path / "whole")
+    list(whole.run())
+    kept = {name.rpartition(".")[2] for name in model_folder.kept(whole.detector)}
+    assert kept == {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+    for killed_after in (4, 5, 12):
+        assert_same(killed_and_resumed(begin_resnet(optimizer), tmp_path / str(killed_after), killed_after), whole)
+
+
+def test_every_group_has_its_own_rate_times_the_factor(begin_resnet, tmp_path):
+    """Plain SGD with gradients of one: what a weight has moved by in the end is the sum of the rates."""
+    run = begin_resnet("sgd")(tmp_path)
+    parameters = dict(run.detector.named_parameters())
+    run.detector.backward = lambda losses: [setattr(each, "grad", torch.ones_like(each)) for each in parameters.values()]
+    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     list(run.run())
-    fresh = Pixels(momentum).eval()
+    places = [(epoch, step) for epoch in range(EPOCHS) for step in range(STEPS_PER_EPOCH)]
+    total = sum(0.5**epoch * (1 - 0.1 * step / 5) for epoch, step in places)
+    for name, parameter in parameters.items():
+        moved = torch.full_like(parameter, total * (HEAD_RATE if name.startswith("head") else RATE))
+        torch.testing.assert_close(before[name] - parameter.detach(), moved, rtol=1e-4, atol=1e-6)
+
+
+def test_statistics_that_training_changed_are_restored(begin_resnet, tmp_path):
+    """A fresh detector with the kept weights gives the logits of the trained one."""
+    run = begin_resnet("momentum")(tmp_path)
+    list(run.run())
+    fresh = build_resnet("momentum").eval()
+    image = torch.randint(0, 256, (4, 3, 20, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    batch = base.Batch({"image": image, "flip": torch.zeros(4, dtype=torch.bool)}, torch.zeros(4), list("abcd"))
+    assert not torch.equal(fresh(batch), run.detector.eval()(batch))
     model_folder.restore(fresh, model_folder.kept(run.detector))
-    image = torch.randint(0, 256, (4, 3, 16, 16), generator=torch.Generator().manual_seed(0))
-    batch = base.Batch({"image": image}, torch.zeros(4), list("abcd"))
-    assert torch.equal(fresh(batch), run.detector.eval()(batch))
-    assert int(fresh.body[1].num_batches_tracked) == 15
+    assert torch.equal(fresh(batch), run.detector(batch))
+    counts = [int(value) for name, value in fresh.named_buffers() if name.endswith("num_batches_tracked")]
+    assert set(counts) == {EPOCHS * STEPS_PER_EPOCH}

@@ -26,18 +26,19 @@ from nullscope.core import ranks
 from nullscope.core.config import read_params, section_of
 from nullscope.detectors.base import Context, Detector
 from nullscope.ops.patches import permute_patches
-from nullscope.scoring import BATCH_SIZE, JUDGED, judge, judged
+from nullscope.scoring import SCORED, score, scored
 from nullscope.shards.loading import read_whole
 from nullscope.shards.reading import Shard
 from nullscope.tables.parquet import write_table
 
 PER_SHARD = 64
+LOOP_BATCH = 64  # images of one pass of the plain loop
 
 
-def score(detector: Detector, shards: list[Shard], device: torch.device, workers: int, folder: Path) -> None:
+def score_shards(detector: Detector, shards: list[Shard], device: torch.device, workers: int, folder: Path) -> None:
     """What the stage does for one degradation."""
     for shard, rows in zip(shards, read_whole(shards, detector.transform, workers=workers), strict=True):
-        write_table(folder / f"{shard.path.stem}.parquet", judged(detector, rows, 32, device, None), JUDGED)
+        write_table(folder / f"{shard.path.stem}.parquet", scored(detector, rows, 32, device, None), SCORED)
 
 
 def loop(detector: Detector, shards: list[Shard], device: torch.device) -> list[float]:
@@ -47,8 +48,8 @@ def loop(detector: Detector, shards: list[Shard], device: torch.device) -> list[
     rng, found = torch.Generator().manual_seed(0), []
     for shard in shards:
         images = _mosaics(shard.path)
-        for start in range(0, len(images), BATCH_SIZE):
-            scaled = [torch.from_numpy((image / np.float32(255) - mean) / std) for image in images[start : start + BATCH_SIZE]]
+        for start in range(0, len(images), LOOP_BATCH):
+            scaled = [torch.from_numpy((image / np.float32(255) - mean) / std) for image in images[start : start + LOOP_BATCH]]
             image_BCHW = torch.stack(scaled).permute(0, 3, 1, 2).contiguous().to(device)
             order_BN = torch.stack([torch.randperm(49, generator=rng) for _ in scaled]).to(device)
             with torch.no_grad():
@@ -69,13 +70,13 @@ def measure(size: str, count: int, rounds: int, device: torch.device) -> dict[st
         folder, workers = Path(name), ranks.workers() if device.type == "cuda" else 1
         items = world_pictures(folder / "a", count) if size == "embedded" else photographs(folder / "a", 512, count)
         shards = write_shards(items, folder / "shards", "patches", patches_of(size), PER_SHARD)
-        context = Context(write_clip(size, folder / "clip"), patches_of(size))
+        context = Context({"clip": write_clip(size, folder / "clip")}, patches_of(size))
         params = {**section_of(read_params(), "detectors.clip_lora"), "precision": "bf16" if device.type == "cuda" else "fp32"}
         detector = detectors.build("clip_lora", params, context, seed=0).to(device)
         held = list(read_whole(shards, detector.transform, workers=0))
         each: dict[str, Callable[[], object]] = {
-            "forward": synchronised(lambda: [judge(detector, rows, device) for rows in held], device),
-            "ours": lambda: score(detector, shards, device, workers, folder),
+            "forward": synchronised(lambda: [score(detector, rows, device) for rows in held], device),
+            "ours": lambda: score_shards(detector, shards, device, workers, folder),
             "loop": lambda: loop(detector, shards, device),
         }
         on_cpu = device.type == "cpu"

@@ -15,11 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from measure import cpu_seconds, median_seconds, publish
-from samples import patches_of, world_pictures, write_blip, write_clip
+from samples import patches_of, world_pictures, write_clip
 
 from nullscope import detectors, model_folder
 from nullscope.core.config import read_params, section_of
 from nullscope.detectors.base import Context
+from nullscope.model_facts import ModelFacts
 
 ROOT = Path(__file__).parents[1]
 NULLSCOPE = [sys.executable, "-c", "from nullscope.cli import main; main()"]
@@ -29,11 +30,11 @@ CULPRITS = ("torch", "peft", "transformers", "open_clip", "torchvision", "webdat
 
 def write_model(folder: Path) -> Path:
     """Write the folder of an untrained detector on the embedded encoders."""
-    clip, blip = write_clip("embedded", folder / "clip"), write_blip("embedded", folder / "blip")
+    clip = write_clip("embedded", folder / "clip")
     params, patches = section_of(read_params(), "detectors.ns_net"), patches_of("embedded")
-    detector = detectors.build("ns_net", params, Context(clip, patches), seed=0)
-    made = model_folder.Made("ns_net", 0, params, patches, 10**8, {})
-    model_folder.save(folder / "model", detector, made, model_folder.Frozen(clip, blip), [])
+    detector = detectors.build("ns_net", params, Context({"clip": clip}, patches), seed=0)
+    facts = ModelFacts(detector="ns_net", seed=0, params=params, patches=patches.model_dump(), max_pixels=10**8, caption={})
+    model_folder.save(folder / "model", detector, facts, {"clip": clip})
     return folder / "model"
 
 

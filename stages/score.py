@@ -1,10 +1,11 @@
-"""score@<run>: model, test shards, test captions -> scores/<run>.parquet, data/features/<run>.parquet.
+"""score@<run>: model, shards and captions of the splits val and test -> scores/<run>.parquet, data/features/<run>.parquet.
 
-usage: score.py <detector>-<seed>    scores every test image as it is, and after every degradation of `score.degradations`
+usage: score.py <detector>-<seed>    scores every image as it is, and after every degradation of `score.degradations`
 """
 
 import itertools
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,8 +17,9 @@ from nullscope.core import ranks
 from nullscope.core.config import load_params
 from nullscope.core.contracts import CLEAN, SCORES
 from nullscope.images.degradations import Degraded, ScoreParams
-from nullscope.model_folder import WEIGHTS, load
-from nullscope.scoring import JUDGED, join_index, judged, kept_features
+from nullscope.model_facts import WEIGHTS
+from nullscope.model_folder import load, patches_of
+from nullscope.scoring import SCORED, join_index, kept_features, scored
 from nullscope.shards.loading import read_whole
 from nullscope.shards.reading import Shard, list_shards
 from nullscope.shards.tars import MANIFEST
@@ -25,8 +27,9 @@ from nullscope.tables.parquet import write_table
 from nullscope.tables.parts import in_parts, scratch
 from nullscope.tables.text import TextTable
 
-INDEX, TEXT, SHARDS = Path("data/index.parquet"), Path("data/text/test.parquet"), Path("data/shards")
-# Images whose features are kept for the figures: the shards are in the order of a hash, so the first are a fair sample.
+INDEX, TEXT, SHARDS = Path("data/index.parquet"), Path("data/text"), Path("data/shards")
+SCORED_SPLITS = ("val", "test")  # a data set without validation images has no tars of val
+# Test images whose features are kept for the figures: the shards are in the order of a hash, so the first are a fair sample.
 SHOWN = 1000
 
 
@@ -34,6 +37,7 @@ class Work(NamedTuple):
     """One tar, scored under one degradation."""
 
     degradation: str
+    split: str
     shard: Shard
     keep: int  # images whose features are kept
 
@@ -41,48 +45,52 @@ class Work(NamedTuple):
 def main() -> None:
     run = sys.argv[1]
     model, device, params = Path("models") / run, ranks.device(), load_params("score", ScoreParams)
-    detector, made = load(model, device)
-    text = TextTable.read(TEXT) if detector.captions_at_inference else None
+    detector, facts = load(model, device)
+    texts = {split: TEXT / f"{split}.parquet" for split in SCORED_SPLITS}
+    text = {split: TextTable.read(path) if detector.captions_at_inference else None for split, path in texts.items()}
     kinds = {CLEAN: detector.transform.kind, **dict.fromkeys(params.degradations, Degraded.kind)}
-    folders = {name: SHARDS / kind / "test" for name, kind in kinds.items()}
-    work = [item for name, folder in folders.items() for item in plan(name, list_shards(folder))]
+    folders = {(name, split): SHARDS / kind / split for name, kind in kinds.items() for split in SCORED_SPLITS}
+    work = [item for (name, split), folder in folders.items() for item in plan(name, split, list_shards(folder))]
 
     def compute(pending: Sequence[Work]) -> Iterator[pa.Table]:
         images = sum(item.shard.samples for item in pending)
         with tqdm(total=images, desc=f"score {run}", unit="image", disable=ranks.rank() > 0) as bar:
             for name, group in itertools.groupby(pending, lambda item: item.degradation):
                 items = list(group)
-                transform = detector.transform if name == CLEAN else Degraded(detector.transform, name, made.patches)
+                transform = detector.transform if name == CLEAN else Degraded(detector.transform, name, patches_of(facts))
                 read = read_whole([item.shard for item in items], transform, workers=ranks.workers())
                 for item, rows in zip(items, read, strict=True):
-                    yield judged(detector, rows, item.keep, device, text)
+                    yield scored(detector, rows, item.keep, device, text[item.split])
                     bar.update(len(rows.image_ids))
 
-    inputs = model / WEIGHTS, *(folder / MANIFEST for folder in folders.values()), TEXT
-    tables = in_parts(work, compute, JUDGED, scratch("score", run, SHOWN, params, *inputs))
+    inputs = model / WEIGHTS, *(folder / MANIFEST for folder in folders.values()), *texts.values()
+    tables = in_parts(work, compute, SCORED, scratch("score", run, SHOWN, params, *inputs))
     if tables is not None:
         write(run, work, tables)
 
 
-def plan(degradation: str, shards: list[Shard]) -> list[Work]:
-    """Return the tars of one degradation, in order; features are kept of images as they are."""
+def plan(degradation: str, split: str, shards: list[Shard]) -> list[Work]:
+    """Return the tars of one degradation and one split, in order; features are kept of test images as they are."""
     ends = itertools.accumulate(shard.samples for shard in shards)
     keep = [max(0, shard.samples - max(0, end - SHOWN)) for shard, end in zip(shards, ends, strict=True)]
-    return [Work(degradation, shard, kept if degradation == CLEAN else 0) for shard, kept in zip(shards, keep, strict=True)]
+    shown = degradation == CLEAN and split == "test"
+    return [Work(degradation, split, shard, kept if shown else 0) for shard, kept in zip(shards, keep, strict=True)]
 
 
 def write(run: str, work: Sequence[Work], tables: Iterator[pa.Table]) -> None:
-    """Write the scores, one degradation after the other, and the kept features."""
-    scores = []
-    for name, group in itertools.groupby(zip(work, tables, strict=True), lambda pair: pair[0].degradation):
+    """Write the scores, one degradation after the other and in each the splits, and the kept features."""
+    scores, counts = [], Counter()
+    for (name, split), group in itertools.groupby(zip(work, tables, strict=True), lambda pair: pair[0][:2]):
         table = pa.concat_tables(part for _, part in group)
-        scores.append(join_index(table, INDEX, name))
-        if name == CLEAN:
+        scores.append(join_index(table, INDEX, split, name))
+        counts[split] += len(scores[-1])
+        if name == CLEAN and split == "test":
             features = kept_features(table)
     out, shown = Path("scores") / f"{run}.parquet", Path("data/features") / f"{run}.parquet"
     write_table(out, pa.concat_tables(scores), SCORES)
     write_table(shown, features, features.schema)
-    print(f"score: {run}, {len(scores[0])} test images in {len(scores)} states -> {out}; features of {len(features)} -> {shown}")
+    rows = " and ".join(f"{count} of {split}" for split, count in counts.items())
+    print(f"score: {run}, rows: {rows} -> {out}; features of {len(features)} test images -> {shown}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from nullscope.backbones.clip import WEIGHTS_FILE
 from nullscope.core import ranks
 from nullscope.core.config import load_params, read_params, section_of
 from nullscope.detectors.base import Context
-from nullscope.model_folder import Frozen, Made, save
+from nullscope.model_facts import ModelFacts
+from nullscope.model_folder import save
 from nullscope.ops.patches import PatchParams
 from nullscope.shards.reading import list_shards
 from nullscope.shards.tars import MANIFEST
@@ -41,7 +42,16 @@ def main() -> None:
     device, pause = ranks.device(), ranks.checkpoint_seconds()
     training = Training(detector, data, seed=seed, device=device, scratch=folder, checkpoint_s=pause)
     dataset, prepare = section_of(values, "dataset"), section_of(values, "shard.prepare")
-    made = Made(name, seed, params, patches, dataset["max_pixels"], values["caption"], prepare, dataset["name"])
+    facts = ModelFacts(
+        detector=name,
+        seed=seed,
+        params=params,
+        patches=patches.model_dump(),
+        max_pixels=dataset["max_pixels"],
+        caption=values["caption"],
+        prepare=prepare,
+        dataset=dataset["name"],
+    )
     with tracking.live(name, seed, params, inputs=folder.name) as run:
         done, total, silent = len(training.history), len(training), ranks.rank() > 0
         bar = tqdm(training.run(), total=total, initial=done, desc=f"train {name}-{seed}", unit="step", disable=silent)
@@ -51,7 +61,7 @@ def main() -> None:
         if ranks.rank() > 0:
             return
         out = Path("models") / f"{name}-{seed}"
-        save(out, detector, made, Frozen(CLIP, BLIP), [step.row() for step in training.history])
+        save(out, detector, facts, {"clip": CLIP, "blip": BLIP}, [step.row() for step in training.history])
         run.finish(out)
     shutil.rmtree(folder, ignore_errors=True)  # the checkpoint
     print(f"train: {name}, seed {seed}, {len(training.history)} steps -> {out}")

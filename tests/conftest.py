@@ -26,9 +26,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import save_file
 
-from nullscope import detectors
+from nullscope import detectors, model_folder
 from nullscope.core.contracts import image_id, text_schema
 from nullscope.detectors.base import Context
+from nullscope.model_facts import ModelFacts
 from nullscope.ops.patches import PatchParams
 from nullscope.shards.reading import list_shards
 from nullscope.shards.writing import write_manifest, write_shard
@@ -112,6 +113,14 @@ def conf_of(name: str) -> dict:
         return OmegaConf.to_container(OmegaConf.load(EXTRA / f"{name}.yaml"))
     with initialize_config_dir(str(ROOT / "conf"), version_base=None):
         return OmegaConf.to_container(compose("config", overrides=[f"detectors=[{name}]"]).detectors[name])
+
+
+def save_model(out: Path, detector, name: str, params: dict, context: Context, **more) -> Path:
+    """Write the folder of a detector, without a history; ``more`` is for `ModelFacts`, ``blip`` the folder of one."""
+    folders = {**context.backbones, "blip": more.pop("blip", context.backbone("clip"))}
+    own = {"patches": context.patches.model_dump(), "max_pixels": 10**6, "caption": {}, **more}
+    model_folder.save(out, detector, ModelFacts(detector=name, seed=0, params=params, **own), folders)
+    return out
 
 
 # Where two workers begin: with what takes longest, so that neither waits at the end for the other. The end-to-end run, which

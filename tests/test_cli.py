@@ -1,4 +1,4 @@
-"""`nullscope predict`: a person's own images, as they come."""
+"""`nullscope predict`, `summary` and `export`."""
 
 import csv
 import dataclasses
@@ -7,10 +7,12 @@ import os
 from importlib.resources import files
 from pathlib import Path
 
+import open_clip
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import conf_of, noise_image, write_noise_shards
+from conftest import ROOT, conf_of, noise_image, save_model, write_noise_shards
+from safetensors.torch import load_file
 
 from nullscope import caption_writer, captioning, detectors, model_folder
 from nullscope.backbones.blip import Captioner, CaptionParams
@@ -20,6 +22,7 @@ from nullscope.core.config import validate
 from nullscope.core.contracts import image_id
 from nullscope.detectors.base import Context
 from nullscope.embedding import embed
+from nullscope.model_facts import read_facts
 from nullscope.ops.patches import PatchParams
 from nullscope.scoring import logits
 from nullscope.shards.loading import read_whole
@@ -35,11 +38,7 @@ ASSETS = Path(str(files("nullscope") / "assets"))
 def model(small, tmp_path_factory):
     detector = detectors.build("clip_lora", conf_of("clip_lora"), small.context, seed=0)
     out = tmp_path_factory.mktemp("models") / "clip_lora-0"
-    made = model_folder.Made("clip_lora", 0, conf_of("clip_lora"), small.context.patches, 10**6, {})
-    model_folder.save(
-        out, detector, made, model_folder.Frozen(small.context.backbone("clip"), small.context.backbone("clip")), []
-    )
-    return out
+    return save_model(out, detector, "clip_lora", conf_of("clip_lora"), small.context)
 
 
 def run(model, *arguments, **more):
@@ -59,7 +58,7 @@ def test_scores_are_those_of_the_pipeline(model, small):
     for rows in read_whole(small.shards("patches"), detector.transform, workers=0):
         shards |= dict(zip(rows.image_ids, logits(detector, rows, torch.device("cpu")), strict=True))
     found = [record["logit"] for record in records(result)]
-    assert sorted(found) == pytest.approx(sorted(shards.values()), abs=1e-5)
+    assert sorted(found) == sorted(shards.values())
     for record in records(result):
         assert record.keys() == {"source", "logit", "score", "fake"}
         assert record["fake"] == (record["logit"] > 0)
@@ -72,7 +71,7 @@ def test_an_image_scores_the_same_alone_in_company_and_under_another_name(model,
     copy.write_bytes(files[0].read_bytes())
     alone = records(run(model, copy, "--json"))[0]["logit"]
     company = records(run(model, *files[:5], "--json"))[0]["logit"]
-    assert alone == pytest.approx(company, abs=1e-5)
+    assert alone == company
 
 
 def test_refused_images_are_named_and_the_status_is_one(model, tmp_path):
@@ -155,12 +154,12 @@ def captioned(tmp_path_factory):
     patches, folder = PatchParams(patch_px=16, grid=7, fill="repeat"), tmp_path_factory.mktemp("captioned")
     write_noise_shards(folder / "shards", "patches", patches, images=10, per_shard=4)
     conf = {**conf_of("ns_net"), "null_space": {"scope": "sample", "rank": None, "energy": None}}
-    detector = detectors.build("ns_net", conf, Context(ASSETS / "clip", patches), seed=0)
+    detector = detectors.build("ns_net", conf, Context({"clip": ASSETS / "clip"}, patches), seed=0)
     with torch.no_grad():
         detector.head.weight *= 5  # logits of some size, as after training
     caption = {"max_new_tokens": 40, "batch_size": 4, "precision": "fp32"}
-    made = model_folder.Made("ns_net", 0, conf, patches, 10**6, caption)
-    model_folder.save(folder / "model", detector, made, model_folder.Frozen(ASSETS / "clip", ASSETS / "blip"), [])
+    context = Context({"clip": ASSETS / "clip"}, patches)
+    save_model(folder / "model", detector, "ns_net", conf, context, caption=caption, blip=ASSETS / "blip")
     paths = sorted((folder / "shards/files").iterdir(), key=lambda path: int(path.stem))
     items = [Item(image_id(path.read_bytes()), 0, path, "PNG") for path in paths]
     params = validate("caption", caption, CaptionParams)
@@ -190,24 +189,25 @@ def test_captions_that_predict_writes_are_those_of_the_pipeline(captioned, asked
     """As many images at once as the stage `caption` takes; the same captions, the same text features, the same logits."""
     found = by_source(run(captioned.model, *captioned.sources, "--json"))
     assert list(found) == captioned.sources
-    assert found == pytest.approx(captioned.scored(captioned.captions), abs=1e-5)
+    assert found == captioned.scored(captioned.captions)
     assert asked == [4, 4, 2]
     foreign = captioned.scored(dict.fromkeys(captioned.sources, "a large green ring on grass before sea"))
     assert all(abs(found[source] - foreign[source]) > 1e-3 for source in found)  # a caption is seen in the logit
 
 
 def test_the_features_of_predicted_captions_are_those_of_the_stage_embed(captioned):
-    """One encoder for both, to the rounding of a batched product."""
-    _, made = model_folder.load(captioned.model, CPU)
-    writer = caption_writer.Writer(captioned.model / "blip", captioned.model / "clip", made.caption, captioned.captions, CPU)
-    given = writer.features(dict.fromkeys(captioned.sources, torch.zeros(3, 64, 64)))
+    """One encoder for both, to the last bit, many at a time and one at a time."""
+    caption = read_facts(captioned.model).caption
+    writer = caption_writer.CaptionWriter(captioned.model / "blip", captioned.model / "clip", caption, CPU)
+    given = writer.features(list(captioned.captions.values()))
     table = captioning.pa.table(
         {"image_id": captioned.sources, "caption": list(captioned.captions.values())}, schema=captioning.CAPTIONS
     )
     [embedded] = embed(table.to_batches(), load_text_encoder(ASSETS / "clip", CPU))
     expected = torch.tensor(embedded["text"].to_pylist())
-    assert given.text_ND.dtype == torch.float32
-    torch.testing.assert_close(given.rows(captioned.sources), expected, rtol=0, atol=1e-5)
+    assert given.dtype == torch.float32 and torch.equal(given, expected)
+    for caption, expected_D in zip(captioned.captions.values(), expected, strict=True):
+        assert torch.equal(writer.features([caption])[0], expected_D)
 
 
 def test_given_captions_are_taken_and_missing_ones_are_written(captioned, asked, tmp_path):
@@ -215,7 +215,7 @@ def test_given_captions_are_taken_and_missing_ones_are_written(captioned, asked,
     mine = dict(zip(captioned.sources[1::2], ["a ring", "grass, sea", "sky", 'a "disc"', "sand"], strict=True))
     file = captioned.csv(tmp_path / "captions.csv", {**mine, "elsewhere.png": "a disc"})
     found = by_source(run(captioned.model, *captioned.sources, "--captions", file, "--json"))
-    assert found == pytest.approx(captioned.scored({**captioned.captions, **mine}), abs=1e-5)
+    assert found == captioned.scored({**captioned.captions, **mine})
     assert sum(asked) == 5
 
 
@@ -225,7 +225,7 @@ def test_with_all_captions_given_blip_is_not_asked(captioned, asked, tmp_path):
     lines = file.read_text(encoding="utf-8").replace("source,caption", "source,caption,note")
     file.write_bytes(b"\xef\xbb\xbf" + lines.encode())
     found = by_source(run(captioned.model, *captioned.sources, "--captions", file, "--json"))
-    assert found == pytest.approx(captioned.scored(captioned.captions), abs=1e-5)
+    assert found == captioned.scored(captioned.captions)
     assert asked == []
 
 
@@ -241,7 +241,7 @@ def test_refused_files_leave_captions_and_order_of_the_others_alone(captioned, t
     assert [record["source"] for record in found] == mixed
     assert ["refused" in record for record in found] == [source in bad for source in mixed]
     expected = captioned.scored(captioned.captions)
-    assert all(record["logit"] == pytest.approx(expected[record["source"]], abs=1e-5) for record in found if "logit" in record)
+    assert all(record["logit"] == expected[record["source"]] for record in found if "logit" in record)
 
 
 def test_nothing_but_refused_files_writes_no_caption(captioned, asked, tmp_path):
@@ -281,7 +281,53 @@ def test_captions_for_nothing_end_in_a_sentence(captioned, model, tmp_path):
     """Names that fit no image, or a detector that reads none: the user would think that they had been used."""
     file = captioned.csv(tmp_path / "captions.csv", {"elsewhere.png": "a disc"})
     result = run(captioned.model, captioned.sources[0], "--captions", file)
-    assert result.exit_code == 2 and "none of the 1 captions is of an image that was asked for" in result.stderr
+    assert result.exit_code == 2 and "none of its 1 captions is of an image that was asked for" in result.stderr
     assert "found 'elsewhere.png'" in result.stderr
     result = run(model, captioned.sources[0], "--captions", file)
-    assert result.exit_code == 2 and "clip_lora needs no captions; leave --captions out" in result.stderr
+    assert result.exit_code == 2 and "clip_lora needs no captions; leave them out" in result.stderr
+
+
+# summary and export
+
+
+def test_summary_prints_the_table_of_the_summary(tmp_path):
+    """Every detector and every generator of the file, and its numbers as percentages."""
+    result = CliRunner().invoke(main, ["summary", "--metrics", str(ROOT / "metrics/summary.json")])
+    assert result.exit_code == 0, result.output
+    summary = json.loads((ROOT / "metrics/summary.json").read_text())
+    for name in summary:
+        assert name.rpartition("-")[0] in result.output
+    assert "reports/index.html" in result.output and "MLflow" in result.output
+
+
+def test_a_summary_that_is_not_there_ends_in_a_sentence(tmp_path):
+    result = CliRunner().invoke(main, ["summary", "--metrics", str(tmp_path / "summary.json")])
+    assert result.exit_code == 2 and "run `dvc repro` first" in result.output and "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("name", ["clip_lora", "linear_probe", "anchored_ns_net"])  # merged, without adapters, not merged
+def test_an_exported_tower_is_that_of_the_detector_in_stock_open_clip(name, small, tmp_path):
+    """Every name and shape fits, and stock open_clip computes the features of the detector as it was trained."""
+    detector = detectors.build(name, conf_of(name), small.context, seed=0)
+    with torch.no_grad():
+        for parameter_name, parameter in detector.named_parameters():
+            if "lora_B" in parameter_name:
+                parameter.normal_(std=0.1)
+    model, out = save_model(tmp_path / "model", detector, name, conf_of(name), small.context), tmp_path / "tower.safetensors"
+    result = CliRunner().invoke(main, ["export", str(model), str(out)])
+    assert result.exit_code == 0, result.output
+    stock = open_clip.create_model(f"local-dir:{small.context.backbone('clip')}", precision="fp32").visual.eval()
+    image = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        frozen = stock(image)
+        stock.load_state_dict(load_file(out), strict=True)
+        torch.testing.assert_close(stock(image), detector.eval().clip.tower(image), rtol=0, atol=1e-5)
+        assert torch.equal(stock(image), frozen) == (name == "linear_probe")
+
+
+def test_what_has_no_tower_cannot_be_exported(small, small_resnet, tmp_path):
+    detector = detectors.build(small_resnet, conf_of(small_resnet), small.context, seed=0)
+    model = save_model(tmp_path / "model", detector, small_resnet, conf_of(small_resnet), small.context)
+    assert not (model / "clip").exists()
+    result = CliRunner().invoke(main, ["export", str(model), str(tmp_path / "out")])
+    assert result.exit_code == 2 and "built on no CLIP" in result.output and not (tmp_path / "out").exists()

@@ -1,21 +1,23 @@
 """A training on several ranks is the training on one: the same losses and weights, but for the rounding of sums."""
 
+import copy
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import ROOT, conf_of
 from safetensors.torch import load_file
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from nullscope import detectors, model_folder
-from nullscope.backbones.sharing import RowDropout, shared
+from nullscope.backbones.sharing import BatchNorm2d, RowDropout, Shared, shared, synchronised
 from nullscope.core import ranks
 from nullscope.images.transforms import PatchMosaic
 from nullscope.shards import loading
@@ -25,10 +27,11 @@ from nullscope.training import Training
 
 CPU = torch.device("cpu")
 BATCH = 8  # images: three ranks get 3, 3 and 2
-# What the rounding of sums may do over these 10 or 20 steps in float32. Measured: 4e-7 of a loss, 8e-7 on a weight. Adam divides
-# a gradient by its own size: where one is nothing but rounding, a weight still moves by up to lr a step. So it is in Advanced
-# NS-Net, of whose weights 4e-5 was measured.
-LOSS_RTOL, WEIGHT_ATOL, ADVANCED_ATOL = 1e-5, 1e-5, 3e-4
+LOSS_RTOL, WEIGHT_ATOL = 1e-5, 1e-6
+# A gradient is a sum. On several ranks it is summed in another order, so each of its numbers is off by some roundings of the
+# largest one. A contrastive loss divides similarities, and so their roundings, by its temperature. (Measured with all methods,
+# over the temperature: 4 roundings.) `Freedom` says what that does to weights.
+ROUNDINGS = 16
 NAMES = [*detectors.NAMES, "advanced_ns_net_notebook", "dgs_net_official"]
 
 # What every rank runs: train all that is named, one after the other, and let rank 0 write weights and losses.
@@ -50,7 +53,8 @@ out = Path(job["out"])
 
 def main():
     torch.set_num_threads(1)
-    small = Small(Context(Path(job["clip"]), PatchParams(**job["patches"])), Path(job["folder"]), [])
+    detectors.NAMES.append("small_resnet")
+    small = Small(Context({"clip": Path(job["clip"])}, PatchParams(**job["patches"])), Path(job["folder"]), [])
     for name, params in job["detectors"].items():
         detector = detectors.build(name, params, small.context, seed=0)
         run = Training(detector, small.data(detector), seed=0, device=torch.device("cpu"), scratch=out / "scratch" / name,
@@ -79,6 +83,31 @@ class Result:
     losses: torch.Tensor  # every term of every step, one after the other
     weights: dict[str, torch.Tensor]
     resumed: int = 0
+    freedom: dict[str, torch.Tensor] = field(default_factory=dict)  # of the weights that were trained: `Freedom`
+
+
+class Freedom:
+    """How far each weight of a detector may drift when its gradients are off by some roundings, by the arithmetic of Adam.
+
+    A step moves a weight by lr * m / (sqrt(v) + eps), where m is the mean of its gradients g and v that of their squares. An
+    error d of g moves the step by at most lr * d / sqrt(v) in m and as much in v; and no error by more than 2 lr, from one
+    direction to the other. So a weight with a strong gradient is held to a millionth, and one whose gradient is nothing but
+    rounding is free to go anywhere that Adam can take it.
+    """
+
+    def __init__(self, detector: torch.nn.Module) -> None:
+        self.names = {id(tensor): name for name, tensor in detector.named_parameters()}
+        self.of = {name: torch.zeros_like(tensor) for name, tensor in detector.named_parameters()}
+        self.noise = ROUNDINGS * 2.0**-24 / getattr(detector.params, "temperature", 1.0)  # of the largest gradient
+
+    def __call__(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        """Add what one step allows; called after every step."""
+        trained = [(group, weight) for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None]
+        error = self.noise * max(weight.grad.abs().max() for _, weight in trained)
+        for group, weight in trained:
+            state = optimizer.state[weight]
+            variance = state["exp_avg_sq"] / (1 - group["betas"][1] ** state["step"])
+            self.of[self.names[id(weight)]] += 2 * group["lr"] * (error / (variance.sqrt() + group["eps"])).clamp(max=1)
 
 
 def params_of(name: str, **changes) -> dict:
@@ -117,8 +146,11 @@ def alone(small, scratch: Path, name: str, params: dict) -> Result:
     torch.set_num_threads(1)
     detector = detectors.build(name, params, small.context, seed=0)
     run = Training(detector, small.data(detector), seed=0, device=CPU, scratch=scratch / name)
+    freedom = Freedom(detector)
+    hook = register_optimizer_step_post_hook(freedom)
     losses = [value for step in run.run() for value in step.losses.values()]
-    return Result(torch.tensor(losses, dtype=torch.float64), model_folder.kept(detector))
+    hook.remove()
+    return Result(torch.tensor(losses, dtype=torch.float64), model_folder.kept(detector), freedom=freedom.of)
 
 
 def assert_same_bits(one: Result, other: Result) -> None:
@@ -126,14 +158,23 @@ def assert_same_bits(one: Result, other: Result) -> None:
     assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
 
 
-def assert_close(one: Result, other: Result, atol: float = WEIGHT_ATOL) -> None:
+def assert_close(one: Result, other: Result) -> None:
     torch.testing.assert_close(other.losses, one.losses, rtol=LOSS_RTOL, atol=1e-7)
     assert one.weights.keys() == other.weights.keys()
-    for name in one.weights:
-        torch.testing.assert_close(other.weights[name], one.weights[name], rtol=0, atol=atol)
+    for name, weight in one.weights.items():
+        distance, allowed = (other.weights[name] - weight).abs(), one.freedom.get(name, torch.tensor(0.0)) + WEIGHT_ATOL
+        assert (distance <= allowed).all(), f"{name}: {(distance / allowed).max():.1f} times as far off as rounding explains"
 
 
-JOBS = {name: params_of(name) for name in NAMES}
+JOBS = {name: params_of(name) for name in [*NAMES, "small_resnet"]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def with_small_resnet():
+    """The tests' own detector is one here: its batch normalisation sees all rows of a batch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detectors, "NAMES", [*detectors.NAMES, "small_resnet"])
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +198,18 @@ def three_ranks(small, tmp_path_factory) -> dict[str, Result]:
 @pytest.mark.parametrize("name", NAMES)
 def test_ranks_train_the_model_of_one(request, one_rank, count, name):
     several = request.getfixturevalue(f"{count}_ranks")
-    assert_close(one_rank[name], several[name], ADVANCED_ATOL if name == "advanced_ns_net" else WEIGHT_ATOL)
+    assert_close(one_rank[name], several[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", ["two", "three"])
+def test_batch_normalisation_over_ranks_is_that_of_one(request, one_rank, count):
+    """From random weights, with AdamW, rounding grows tenfold in ten steps: the first ones are held close."""
+    one, several = one_rank["small_resnet"], request.getfixturevalue(f"{count}_ranks")["small_resnet"]
+    torch.testing.assert_close(several.losses[:5], one.losses[:5], rtol=1e-6, atol=0)
+    torch.testing.assert_close(several.losses, one.losses, rtol=1e-4, atol=0)
+    for name, weight in one.weights.items():
+        torch.testing.assert_close(several.weights[name], weight, rtol=0, atol=3e-4)
 
 
 @pytest.mark.slow
@@ -183,7 +235,7 @@ def test_a_rank_that_fails_every_time_ends_all_of_them_and_says_why(small, tmp_p
 def test_a_rank_left_alone_says_so(small, tmp_path):
     """Without a launcher that ends the others, as under srun."""
     (tmp_path / "script.py").write_text(
-        "import os, signal, torch\nfrom nullscope import ranks\n"
+        "import os, signal, torch\nfrom nullscope.core import ranks\n"
         "def main():\n    ranks.numbers(1)\n    if ranks.rank(): os.kill(os.getpid(), signal.SIGKILL)\n    ranks.numbers(2)\n"
         "ranks.launch(main)\n"
     )
@@ -219,6 +271,31 @@ def test_more_ranks_than_images_of_a_batch_is_an_error(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "9")
     with pytest.raises(ValueError, match="9 ranks for a batch of 8 images: expected at most 8"), shared(torch.nn.Linear(1, 1), 8):
         pass
+
+
+def test_a_batch_normalisation_of_ones_own_is_refused_on_several_ranks(monkeypatch):
+    """Its statistics would be those of a rank's rows; in evaluation mode it has none of the batch."""
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    sentence = r"1 is a BatchNorm2d: on 2 ranks .*synchronised, or train with NULLSCOPE_RANKS=1"
+    with pytest.raises(ValueError, match=sentence), shared(model, 8):
+        pass
+    for accepted in (synchronised(model), model.eval()):
+        with shared(accepted, 8):
+            assert all(module.whole == 8 for module in accepted.modules() if isinstance(module, Shared))
+
+
+def test_a_synchronised_network_computes_the_same_on_one_rank():
+    """Forward, backward and running statistics, to the bit."""
+    torch.manual_seed(0)
+    plain = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.BatchNorm2d(4))
+    ours, x = synchronised(copy.deepcopy(plain)), torch.randn(5, 3, 8, 8)
+    for network in (plain, ours):
+        network(x).square().mean().backward()
+    assert [type(module) for module in ours][1::2] == [BatchNorm2d, BatchNorm2d]
+    for one, other in zip(plain.parameters(), ours.parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad)
+    assert all(torch.equal(value, ours.state_dict()[name]) for name, value in plain.state_dict().items())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

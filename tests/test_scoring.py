@@ -1,21 +1,23 @@
 """What the classifier sees, kept for the figures: the features behind the logits."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from conftest import conf_of
 
 from nullscope import detectors, scoring
-from nullscope.core.contracts import check_schema, feature_schema
-from nullscope.scoring import judged, kept_features, logits
-from nullscope.shards.loading import read_whole
+from nullscope.core.contracts import INDEX, SCORES, ContractError, check_schema, feature_schema
+from nullscope.scoring import kept_features, logits, scored
+from nullscope.shards.loading import Rows, Stack, read_whole
+from nullscope.tables.parquet import write_table
 
 CPU = torch.device("cpu")
 
 
 def features(detector, rows, device, text=None):
     """What the stage `score` keeps if it keeps all."""
-    return kept_features(judged(detector, rows, len(rows.image_ids), device, text))
+    return kept_features(scored(detector, rows, len(rows.image_ids), device, text))
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def detector(small):
 @pytest.mark.parametrize("size", [1, 3, 64])
 def test_features_are_those_that_the_logits_are_made_of(small, detector, monkeypatch, size):
     """Image by image and in order, whatever the batch; computed as in testing, and left as they came."""
-    monkeypatch.setattr(scoring, "BATCH_SIZE", size)
+    monkeypatch.setattr(scoring, "batch_size", lambda device: size)
     text = small.data(detector).text
     for rows in read_whole(small.shards("patches"), detector.transform, workers=0):
         table = features(detector.train(), rows, CPU, text)
@@ -57,7 +59,7 @@ def test_features_of_a_detector_that_wants_no_caption(small):
 def test_only_the_first_features_are_kept_and_every_logit(small):
     detector = detectors.build("linear_probe", conf_of("linear_probe"), small.context, seed=0)
     rows = next(read_whole(small.shards("patches"), detector.transform, workers=0))
-    table = judged(detector, rows, 3, CPU, None)
+    table = scored(detector, rows, 3, CPU, None)
     assert table["logit"].to_pylist() == logits(detector, rows, CPU)
     assert kept_features(table).equals(features(detector, rows, CPU).slice(0, 3).combine_chunks())
     assert table["feature"].null_count == 4
@@ -70,7 +72,7 @@ def test_a_detector_trained_in_bf16_is_scored_in_float32(small):
         for precision in ("fp32", "bf16")
     )
     rows = next(read_whole(small.shards("patches"), exact.transform, workers=0))
-    for ours, expected in zip(scoring.judge(rough, rows, CPU), scoring.judge(exact, rows, CPU), strict=True):
+    for ours, expected in zip(scoring.score(rough, rows, CPU), scoring.score(exact, rows, CPU), strict=True):
         assert torch.equal(ours, expected)
 
 
@@ -83,3 +85,85 @@ def test_batches_in_order_are_the_rows_themselves(small):
     for name, whole in rows.inputs.items():
         assert torch.equal(torch.cat([batch.inputs[name] for batch in batches]), whole)
         assert batches[1].inputs[name].data_ptr() == whole[3:].data_ptr()
+
+
+# The law of one score
+
+
+@pytest.mark.parametrize("size", [1, 64])
+def test_a_logit_has_the_same_digits_alone_and_among_others(small, detector, monkeypatch, size):
+    """In passes of one image, as on the CPU, and in filled batches, as on a GPU; whatever number of threads the caller uses."""
+    monkeypatch.setattr(scoring, "batch_size", lambda device: size)
+    text = small.data(detector).text
+    rows = next(read_whole(small.shards("patches"), detector.transform, workers=0))
+    together = logits(detector, rows, CPU, text)
+    threads = torch.get_num_threads()
+    try:
+        for number in (1, 3):
+            torch.set_num_threads(number)
+            for place in range(len(together)):
+                batch = rows.take(np.array([place, (place + 3) % len(together)]))
+                alone = Rows(0, np.arange(2), batch.image_ids, batch.is_fake_B, [Stack(np.arange(2), batch.inputs)])
+                assert logits(detector, alone, CPU, text)[0] == together[place]
+            assert torch.get_num_threads() == number
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_every_forward_pass_on_a_gpu_has_the_same_number_of_images(small, detector):
+    """What is added are copies of the first image, and their logits are dropped."""
+    rows = next(read_whole(small.shards("patches"), detector.transform, workers=0))
+    assert scoring.batch_size(torch.device("cuda:1")) == scoring.GPU_BATCH and scoring.batch_size(CPU) == 1
+    [(_, batch)] = rows.batches(64)
+    full = scoring.filled(batch, 10)
+    assert full.image_ids == [*rows.image_ids, *rows.image_ids[:1] * 3] and len(full.is_fake_B) == 10
+    for name, tensor in full.inputs.items():
+        assert torch.equal(tensor[:7], rows.inputs[name]) and torch.equal(tensor[9], rows.inputs[name][0])
+    assert scoring.filled(batch, 7) is batch
+
+
+# Scores and the index
+
+
+def index_of(path, rows):
+    """An index of (image_id, split, subset) rows."""
+    values = {"image_id": [], "split": [], "subset": []}
+    for row in rows:
+        for key, value in zip(values, row, strict=True):
+            values[key].append(value)
+    count = len(rows)
+    more = {"generator": ["g"] * count, "label": [1] * count, "source": [f"{n}.png" for n in range(count)]}
+    more |= {"width": [9] * count, "height": [9] * count, "format": ["PNG"] * count, "bytes": [9] * count}
+    table = pa.table({**values, **more, "jpeg_quality": pa.nulls(count, pa.int16())}, schema=INDEX)
+    write_table(path, table, INDEX)
+    return path
+
+
+ROWS = [("a", "test", "x"), ("a", "test", "y"), ("b", "test", "x"), ("a", "val", "x"), ("c", "val", "x"), ("d", "train", "x")]
+
+
+def test_the_index_gives_every_image_of_a_split_its_rows(tmp_path):
+    """An image in two subsets has two rows, and one that leaked into two splits is scored in each."""
+    index = index_of(tmp_path / "index.parquet", ROWS)
+    for split, logit, expected in (
+        ("test", {"b": 2.0, "a": 1.0}, [("a", "x", 1.0), ("a", "y", 1.0), ("b", "x", 2.0)]),
+        ("val", {"a": -1.0, "c": 3.0}, [("a", "x", -1.0), ("c", "x", 3.0)]),
+    ):
+        found = scoring.join_index(pa.table([list(logit), list(logit.values())], schema=scoring.LOGITS), index, split, "blur_1")
+        check_schema(found.schema, SCORES, "scores")
+        assert set(found["split"].to_pylist()) == {split} and set(found["degradation"].to_pylist()) == {"blur_1"}
+        assert list(zip(*(found[name].to_pylist() for name in ("image_id", "subset", "logit")), strict=True)) == expected
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        (["a"], "lists 2 images of the split test, the shards hold 1"),
+        (["a", "b", "b"], "scored twice"),
+        (["a", "b", "c"], "hold 3"),
+    ],
+)
+def test_images_and_logits_that_do_not_match_are_an_error(tmp_path, ids, said):
+    index = index_of(tmp_path / "index.parquet", ROWS)
+    with pytest.raises(ContractError, match=said):
+        scoring.join_index(pa.table([ids, [0.0] * len(ids)], schema=scoring.LOGITS), index, "test")

@@ -57,16 +57,16 @@ def predict(images: tuple[str, ...], model: Path, captions: Path | None, style: 
       nullscope predict holiday/ --model models/ns_net-0 --csv > holiday.csv
       find . -name '*.png' | nullscope predict - --model models/ns_net-0 --json
     """
-    from nullscope import prediction
     from nullscope.core import ranks
+    from nullscope.prediction import Judge, expand
 
-    found = list(prediction.expand(_sources(images)))
+    found = list(expand(_sources(images)))
     files = [item for item in found if isinstance(item, str)]
     try:
-        given = _read_captions(captions) if captions else None
-        scored = prediction.predict(model, files, ranks.device(), ranks.workers(), given)
-        verdicts = _progress((next(scored) if isinstance(item, str) else item for item in found), len(found), style)
-        refused = {"json": _print_json, "csv": _print_csv, None: _print_table}[style](verdicts)
+        given = _read_captions(captions, files) if captions else None
+        verdicts = Judge(model, workers=ranks.workers()).predict_many(files, given)
+        shown = _progress((next(verdicts) if isinstance(item, str) else item for item in found), len(found), style)
+        refused = {"json": _print_json, "csv": _print_csv, None: _print_table}[style](shown)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     sys.exit(1 if refused else 0)
@@ -190,7 +190,9 @@ def export(model: Path, out: Path) -> None:
     from nullscope.model_folder import detached, load
 
     try:
-        detector, _ = load(model, torch.device("cpu"))
+        detector, facts = load(model, torch.device("cpu"))
+        if "clip" not in detector.backbones:
+            raise ValueError(f"{model}: {facts.detector} is built on no CLIP; there is no image tower to export")
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     with replacing(out) as partial:
@@ -204,7 +206,8 @@ def _fail(sentence: str) -> NoReturn:
     sys.exit(2)
 
 
-def _read_captions(path: Path) -> dict[str, str]:
+def _read_captions(path: Path, files: list[str]) -> dict[str, str]:
+    """Return the captions of a CSV by the names of their images. Raises `ValueError` if none is of one of ``files``."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -217,7 +220,13 @@ def _read_captions(path: Path) -> dict[str, str]:
     empty = [source for source, caption in rows if not caption]
     if empty:
         raise ValueError(f"{path}: the caption of {empty[0]} is empty; leave the line out, and one is written")
-    return dict(rows)
+    captions = dict(rows)
+    if captions and captions.keys().isdisjoint(files):
+        raise ValueError(
+            f"{path}: none of its {len(captions)} captions is of an image that was asked for; the column source must hold the "
+            f"names as they are given to the command; found {min(captions)!r}"
+        )
+    return captions
 
 
 def _sources(images: tuple[str, ...]) -> Iterator[str]:

@@ -1,94 +1,109 @@
-"""Trained detectors on disk: a folder that holds all that a prediction needs, and how the detector came about.
+"""Trained detectors on disk: writing and reading their folders, weights included. `model_facts` says what such a folder holds.
 
-- ``detector.json``: name, seed, parameters, how mosaics are made, the sizes of the frozen encoders' files by SHA-256;
-- ``weights.safetensors``: what training added to the frozen encoders;
-- ``clip/``: the frozen CLIP, hard links where the file system has them. DVC's cache stores equal files once, so that sixteen
-  detectors on ViT-L/14 cost one copy of it;
-- ``blip/``: likewise, where a test image needs its caption, so that `nullscope predict` can write one;
-- ``history.csv``: the losses of every step.
+Frozen backbones are hard links where the file system has them. DVC's cache stores equal files once, so that sixteen detectors on
+ViT-L/14 cost one copy of it.
 """
 
 from __future__ import annotations
 
 import csv
-import json
 import os
 import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nullscope import detectors
 from nullscope.core.config import validate
-from nullscope.core.files import replacing_directory, write_json
+from nullscope.core.files import replacing_directory
 from nullscope.detectors.base import Context, Detector
+from nullscope.model_facts import AGAIN, HISTORY, WEIGHTS, ModelFacts, check_backbones, file_facts, read_facts, write_facts
 from nullscope.ops.patches import PatchParams
 
-FORMAT = 3  # of the folder; another number is refused
-FACTS, WEIGHTS, HISTORY, CLIP, BLIP = "detector.json", "weights.safetensors", "history.csv", "clip", "blip"
-
-RETRAINED = "retrained"  # in this pipeline
+CAPTION_BACKBONES = ("blip", "clip")  # what writes the caption of a test image, and what encodes it
 
 
-@dataclass(frozen=True)
-class Made:
-    """How a detector came about: what is written beside its weights."""
+def save(
+    directory: Path,
+    detector: Detector,
+    facts: ModelFacts,
+    folders: Mapping[str, Path],
+    history: Iterable[dict[str, Any]] | None = None,
+) -> None:
+    """Write the folder of a trained detector, whole or not at all.
 
-    detector: str
-    seed: int
-    params: dict[str, Any]
-    patches: PatchParams
-    max_pixels: int  # images above it are refused
-    caption: dict[str, Any]  # the parameters of BLIP, for a detector that needs captions at inference
-    prepare: list[str] = field(default_factory=list)  # what was done to every image before (`data.degradations`)
-    dataset: str = ""  # name of the data set it was trained on
-    weights: str = RETRAINED  # or `official`: those that its authors released
-
-
-@dataclass(frozen=True)
-class Frozen:
-    """The folders of the frozen encoders of a run."""
-
-    clip: Path
-    blip: Path
-
-
-def save(directory: Path, detector: Detector, made: Made, frozen: Frozen, history: Iterable[dict[str, Any]]) -> None:
-    """Write the folder of a trained detector, whole or not at all."""
+    ``folders`` are those of the frozen backbones by name; the ones that the detector needs are linked, and their hashes written
+    to ``facts``. ``history`` has a row per step of the training; None, for weights that were not trained here, writes no file.
+    Raises `ValueError` if the detector's adapters were merged (there is nothing left of them to write), or a folder is lacking.
+    """
+    names = _needed(detector)
+    lacking = [name for name in names if name not in folders]
+    if lacking:
+        raise ValueError(f"{facts.detector} needs the backbones {', '.join(lacking)}; found {', '.join(folders) or 'none'}")
     with replacing_directory(directory) as partial:
-        facts = {**vars(made), "patches": made.patches.model_dump(), "format": FORMAT}
-        write_json(partial / FACTS, facts)
+        for name in names:
+            _link_folder(folders[name], partial / name)
+        hashes = {name: file_facts(partial / name) for name in names}
+        write_facts(partial, facts.model_copy(update={"backbones": hashes}))
         save_file(kept(detector), partial / WEIGHTS)
-        _link_folder(frozen.clip, partial / CLIP)
-        if detector.captions_at_inference:
-            _link_folder(frozen.blip, partial / BLIP)
-        _write_history(partial / HISTORY, list(history))
+        if history is not None:
+            _write_history(partial / HISTORY, list(history))
 
 
-def load(directory: Path, device: torch.device) -> tuple[Detector, Made]:
-    """Return a trained detector, ready to score on ``device``. Raises `ValueError` if the folder is no such thing."""
+def load(directory: Path, device: torch.device, *, verify: bool = False) -> tuple[Detector, ModelFacts]:
+    """Return a trained detector, ready to score on ``device``, its adapters merged.
+
+    Every door loads this way: the stage `score`, the command, Python. ``verify`` also compares the hashes of large backbones.
+    Raises `ValueError` if the folder is no such thing, or is damaged.
+    """
+    detector, facts = load_unmerged(directory, verify=verify)
+    detector.merge()
+    return detector.eval().to(device), facts
+
+
+def load_unmerged(directory: Path, *, verify: bool = False) -> tuple[Detector, ModelFacts]:
+    """Return a trained detector as training left it, on the CPU. Raises as `load`."""
     directory = Path(directory)
+    facts = read_facts(directory)
     try:
-        facts = json.loads((directory / FACTS).read_text(encoding="utf-8"))
         weights = load_file(directory / WEIGHTS)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{directory} is not a trained detector ({error}); expected a folder such as models/ns_net-0") from None
-    if facts.pop("format", None) != FORMAT:
-        raise ValueError(f"{directory}: expected format {FORMAT}, found another; train it again with `dvc repro`")
-    made = Made(**{**facts, "patches": validate("patches", facts["patches"], PatchParams)})
-    context = Context({CLIP: directory / CLIP}, made.patches)
-    detector = detectors.build(made.detector, made.params, context, seed=made.seed)
-    restore(detector, weights)
-    return detector.eval().to(device), made
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{directory / WEIGHTS} cannot be read ({error}): it is missing or cut off; {AGAIN}") from None
+    check_backbones(directory, facts, verify=verify)
+    context = Context({name: directory / name for name in facts.backbones}, patches_of(facts))
+    detector = detectors.build(facts.detector, facts.params, context, seed=facts.seed)
+    lacking = [name for name in _needed(detector) if name not in facts.backbones]
+    if lacking:
+        raise ValueError(f"{directory}: {facts.detector} needs the backbones {', '.join(lacking)}, the folder has none; {AGAIN}")
+    try:
+        restore(detector, weights)
+    except ValueError as error:
+        raise ValueError(f"{directory}: {error}; {AGAIN}") from None
+    return detector, facts
+
+
+def patches_of(facts: ModelFacts) -> PatchParams:
+    """Return how the mosaics of a model's images are made."""
+    return validate("patches", facts.patches, PatchParams)
+
+
+def _needed(detector: Detector) -> list[str]:
+    """Return the names of the frozen backbones that a detector's folder holds."""
+    return sorted({*detector.backbones, *(CAPTION_BACKBONES if detector.captions_at_inference else ())})
 
 
 def kept(detector: Detector) -> dict[str, Tensor]:
-    """Return what training added to the frozen encoders, on the CPU and in the order of the names."""
+    """Return what training added to the frozen backbones, on the CPU and in the order of the names.
+
+    Raises `ValueError` if its adapters were merged.
+    """
+    if any(getattr(module, "merged", False) for module in detector.modules()):
+        raise ValueError("this detector's adapters were merged for inference; save one that was loaded with `load_unmerged`")
     return dict(sorted(detached(dict(detector.kept_state())).items()))
 
 
@@ -100,7 +115,7 @@ def detached(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def restore(detector: Detector, weights: dict[str, Tensor]) -> None:
     """Put `kept` weights back. Buffers may have another shape than in a fresh detector (a basis); parameters may not.
 
-    Raises `ValueError` unless the names are exactly those of the detector.
+    Raises `ValueError` unless names and shapes are those of the detector.
     """
     current = dict(detector.kept_state())
     if current.keys() != weights.keys():
@@ -108,6 +123,8 @@ def restore(detector: Detector, weights: dict[str, Tensor]) -> None:
         raise ValueError(f"weights do not fit the detector: expected and found differ in {difference}")
     for name, tensor in weights.items():
         if isinstance(current[name], torch.nn.Parameter):
+            if current[name].shape != tensor.shape:
+                raise ValueError(f"{name}: expected the shape {tuple(current[name].shape)}, found {tuple(tensor.shape)}")
             with torch.no_grad():
                 current[name].copy_(tensor)
         else:

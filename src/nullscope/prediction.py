@@ -1,54 +1,166 @@
-"""A person's own images and a trained detector: what `nullscope predict` does."""
+"""`Judge`: a trained detector that judges a person's own images. The command `nullscope predict` is a loop over it."""
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from nullscope.core import ranks
 from nullscope.core.contracts import REAL, image_id
-from nullscope.images.decoder import ImageError, decode
+from nullscope.images.decoder import ImageError, check_pixels, decode, pixels_of
 from nullscope.images.preparation import prepared
 from nullscope.images.transforms import Transform, image_rng
-from nullscope.model_folder import BLIP, CLIP, Made, load
-from nullscope.ops.patches import select
-from nullscope.scoring import BATCH_SIZE, logits
-from nullscope.shards.loading import Rows, Stack
+from nullscope.model_facts import ModelFacts
+from nullscope.model_folder import load, patches_of
+from nullscope.ops.patches import PatchParams, select
+from nullscope.scoring import logits, one_thread
+from nullscope.shards.loading import Rows, Stacks
+from nullscope.tables.text import TextTable
 
+if TYPE_CHECKING:
+    from nullscope.backbones.blip import PixelReader
+
+CHUNK = 64  # images that are read, captioned and judged together; no score depends on it
 FEW = 32  # images below which starting other processes costs more than it saves
+
+Item = str | os.PathLike | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
+ACCEPTED = "a path (str or Path), the bytes of an image file, a PIL image, or a numpy array (H, W, 3) of uint8, RGB"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came out for one source: a logit, or the reason why there is none."""
+    """What came out for one image: a logit, or the reason why there is none."""
 
-    source: str
+    source: str  # the path as it was given; ``bytes``, ``image`` or ``array`` for what has none
     logit: float | None = None
     refused: str | None = None
 
     @property
     def score(self) -> float:
-        """Sigmoid of the logit: how generated the image looks, from 0 to 1."""
-        return 1 / (1 + math.exp(-max(-700.0, self.logit)))
+        """Sigmoid of the logit: how generated the image looks, from 0 to 1. Raises `ValueError` if the image was refused."""
+        return 1 / (1 + math.exp(-max(-700.0, self._known())))
 
     @property
     def fake(self) -> bool:
-        """Whether the image is taken for a generated one: a score above one half."""
-        return self.logit > 0
+        """Whether the image is taken for a generated one: a score above one half. Raises `ValueError` if it was refused."""
+        return self._known() > 0
 
     def as_dict(self) -> dict[str, object]:
         """Return what is printed: ``source``, ``logit``, ``score``, ``fake``, or ``source`` and ``refused``."""
         if self.refused is not None:
             return {"source": self.source, "refused": self.refused}
         return {"source": self.source, "logit": self.logit, "score": self.score, "fake": self.fake}
+
+    def _known(self) -> float:
+        if self.logit is None:
+            raise ValueError(f"{self.source} was refused, and has no score: {self.refused}")
+        return self.logit
+
+
+class Judge:
+    """A trained detector, loaded once. It judges images as the pipeline does: the same decoder, the same input, the same score.
+
+    *What it takes.* A path or the bytes of a file: decoded by the table in `nullscope.images.decoder`. A PIL image: its pixels by
+    the same table (transparency on white, the EXIF orientation that it still carries applied). A numpy array: the pixels
+    themselves, (H, W, 3) uint8, RGB (OpenCV's are BGR: ``image[:, :, ::-1]``).
+
+    *What a score depends on.* A detector on patches shuffles them, in an order that is drawn from the image's identity. Of a file
+    that is the SHA-256 of its bytes: path, bytes, command and pipeline give the same logit, to the last digit on one machine.
+    A PIL image or an array has no file, so its identity is the SHA-256 of its size and pixels: equal pixels give equal logits,
+    whatever file they came from. **So a file and its decoded pixels are judged with two orders of the same patches, and their
+    logits differ a little**; where the file is at hand, give its path. An unchanged PIL image cannot be told from an edited one,
+    so it counts as pixels too.
+
+    *Refusals.* A file that cannot be read, is no image, or is too large or too small gets a verdict that says so. Something that
+    is none of the above raises `TypeError`.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike, device: str | torch.device | None = None, *, workers: int = 0, verify: bool = False
+    ) -> None:
+        """``folder``: of a trained detector, such as models/ns_net-0. ``device``: such as ``cpu`` or ``cuda``; None: CUDA where
+        there is one, or what ``NULLSCOPE_DEVICE`` says. ``workers``: processes that read and decode, for many images; 0: this
+        one. ``verify``: compare the hashes of large backbones too.
+
+        Raises `ValueError` if the folder is no trained detector or is damaged, or if there is no such device.
+        """
+        threads = torch.get_num_threads()
+        self.device = ranks.device() if device is None else torch.device(device)
+        torch.set_num_threads(threads)  # the caller's affair: `ranks.device` is meant for stages
+        self.folder, self.workers = Path(folder), workers
+        self.detector, self.facts = load(self.folder, self.device, verify=verify)
+        self.needs_captions = self.detector.captions_at_inference
+        self._writer = None
+        if self.needs_captions:
+            from nullscope.caption_writer import CaptionWriter  # transformers takes seconds to import: only where it is needed
+
+            self._writer = CaptionWriter(self.folder / "blip", self.folder / "clip", self.facts.caption, self.device)
+
+    def predict(self, item: Item, caption: str | None = None) -> Verdict:
+        """Return the verdict on one image. ``caption``: for a detector that needs one; None: it is written here.
+
+        Raises `TypeError` if ``item`` is no image, and `ValueError` if a caption is given to a detector that needs none.
+        """
+        self._check_captions(caption is not None)
+        return next(self._verdicts(iter([_Asked(_checked(item), caption)]), workers=0))
+
+    def predict_many(self, items: Iterable[Item], captions: Mapping[str, str] | None = None) -> Iterator[Verdict]:
+        """Yield a verdict for every item, in order; ``items`` may be endless. ``captions``: by path, as it is given.
+
+        A detector that needs captions writes those that are missing. Raises as `predict`.
+        """
+        self._check_captions(bool(captions))
+        given = captions or {}
+        asked = (_Asked(_checked(item), given.get(_source(item))) for item in items)
+        first = list(islice(asked, FEW)) if self.workers else []
+        return self._verdicts(chain(first, asked), self.workers if len(first) == FEW else 0)
+
+    def _verdicts(self, asked: Iterator[_Asked], workers: int) -> Iterator[Verdict]:
+        reader = _Reader(self.detector.transform, self.facts, patches_of(self.facts), self._writer and self._writer.reader)
+        chunks = iter(lambda: list(islice(asked, CHUNK)), [])
+        for read in DataLoader(reader, batch_size=None, sampler=chunks, num_workers=workers, collate_fn=_as_is):
+            yield from self._judged(read)
+
+    def _judged(self, read: list[_Input | Verdict]) -> list[Verdict]:
+        """Return the verdicts on what was read, in order."""
+        inputs = [item for item in read if isinstance(item, _Input)]
+        found = iter(self._logits(inputs) if inputs else ())
+        return [Verdict(item.source, logit=next(found)) if isinstance(item, _Input) else item for item in read]
+
+    def _logits(self, inputs: list[_Input]) -> list[float]:
+        stacks = Stacks(len(inputs))
+        for item in inputs:
+            stacks.add(item.arrays)
+        names = [str(number) for number in range(len(inputs))]  # one image may be there twice, with two captions
+        labels = torch.full((len(inputs),), float(REAL))  # unknown, and not looked at
+        rows = Rows(0, np.arange(len(inputs)), names, labels, stacks.stacks())
+        text = TextTable(names, self._text_features(inputs), "captions") if self.needs_captions else None
+        return logits(self.detector, rows, self.device, text)
+
+    def _text_features(self, inputs: list[_Input]) -> Tensor:
+        """Return the features of the images' captions, (N, D): those that were given, or else BLIP's."""
+        with one_thread(self.device):
+            left = [item.pixels for item in inputs if item.caption is None]
+            written = iter(self._writer.captions(left) if left else ())
+            return self._writer.features([item.caption if item.caption is not None else next(written) for item in inputs])
+
+    def _check_captions(self, given: bool) -> None:
+        """Raise `ValueError` where captions were given for nothing: the caller would think that they had been used."""
+        if given and not self.needs_captions:
+            raise ValueError(f"{self.facts.detector} needs no captions; leave them out")
 
 
 def expand(sources: Iterable[str]) -> Iterator[str | Verdict]:
@@ -67,85 +179,91 @@ def expand(sources: Iterable[str]) -> Iterator[str | Verdict]:
             yield Verdict(source, refused="the folder holds no files")
 
 
-def predict(
-    model: Path, sources: list[str], device: torch.device, workers: int, captions: Mapping[str, str] | None = None
-) -> Iterator[Verdict]:
-    """Yield a verdict for every file of ``sources``, in order. Raises `ValueError` if ``model`` is not a trained detector.
-
-    An image scores as it does in the pipeline: the same decoder, the same patches, an order of patches drawn from the image's
-    bytes; so it scores the same alone, in a folder and under another name. A detector that needs captions at inference writes
-    them itself, with the BLIP of its run, but for the sources that ``captions`` has one for.
-    """
-    detector, made = load(model, device)
-    writer = None
-    if detector.captions_at_inference:
-        from nullscope.caption_writer import Writer  # transformers takes seconds to import: only where a caption is wanted
-
-        writer = Writer(model / BLIP, model / CLIP, made.caption, captions or {}, device)
-    _check_captions(captions or {}, sources, made, writer is not None)
-    read = _Read(sources, detector.transform, made, writer.reader if writer else None)
-    loader = DataLoader(read, batch_size=BATCH_SIZE, num_workers=0 if len(sources) < FEW else workers, collate_fn=list)
-    for items in loader:
-        good = [(number, item) for number, item in enumerate(items) if not isinstance(item, Verdict)]
-        if good:
-            read_ = [item for _, item in good]
-            text = writer.features({item.source: item.pixels for item in read_}) if writer else None
-            for (number, item), logit in zip(good, logits(detector, _stack(read_), device, text), strict=True):
-                items[number] = Verdict(item.source, logit=logit)
-        yield from items
+def pixels_id(image_HWC: NDArray[np.uint8]) -> str:
+    """Return the identity of an image that has no file: the hexadecimal SHA-256 of its height, its width and its RGB levels."""
+    height, width = image_HWC.shape[:2]
+    return hashlib.sha256(f"{height} {width} RGB\n".encode() + image_HWC.tobytes()).hexdigest()
 
 
-def _check_captions(captions: Mapping[str, str], sources: list[str], made: Made, needed: bool) -> None:
-    """Raise `ValueError` where captions were given for nothing: the reader would think that they had been used."""
-    if captions and not needed:
-        raise ValueError(f"{made.detector} needs no captions; leave --captions out")
-    if captions and captions.keys().isdisjoint(sources):
-        raise ValueError(
-            f"none of the {len(captions)} captions is of an image that was asked for; the column source must hold the names as "
-            f"they are given to the command, such as {sources[0]!r}; found {min(captions)!r}"
-        )
+class _Asked(NamedTuple):
+    """An image to judge, and its caption where one was given."""
+
+    item: Item
+    caption: str | None
 
 
-class _Item(NamedTuple):
-    """A source that was read: the arrays of the transform, and what BLIP sees of it where the detector asks for a caption."""
+class _Input(NamedTuple):
+    """An image that was read: the arrays of the transform, and its caption, or what BLIP sees of it."""
 
     source: str
     arrays: dict[str, NDArray]
+    caption: str | None
     pixels: Tensor | None
 
 
-class _Read(Dataset):
-    """One source to an item, or to a refusal."""
+class _Reader(Dataset):
+    """Images to inputs, or to refusals, chunk by chunk; it runs in the loader's processes."""
 
-    def __init__(self, sources: list[str], transform: Transform, made: Made, reader: Callable[[NDArray], Tensor] | None) -> None:
-        self.sources, self.transform, self.made, self.reader = sources, transform, made, reader
+    def __init__(self, transform: Transform, facts: ModelFacts, patches: PatchParams, reader: PixelReader | None) -> None:
+        """``reader``: what BLIP sees of an image; None for a detector that needs no captions."""
+        self.transform, self.facts, self.patches, self.reader = transform, facts, patches, reader
 
-    def __len__(self) -> int:
-        return len(self.sources)
+    def __getitem__(self, chunk: list[_Asked]) -> list[_Input | Verdict]:
+        return [self._read(asked) for asked in chunk]
 
-    def __getitem__(self, index: int) -> _Item | Verdict:
-        source = self.sources[index]
+    def _read(self, asked: _Asked) -> _Input | Verdict:
+        source = _source(asked.item)
         try:
-            data = Path(source).read_bytes()
-            image, least = decode(data, max_pixels=self.made.max_pixels), self.made.patches.patch_px
-            if min(image.shape[:2]) < least:  # as the index, whatever the transform
-                height, width = image.shape[:2]
-                raise ImageError(f"{width}x{height} px: a side is shorter than a patch of {least} px")
-            seen = prepared(image, self.made.prepare, min_side=least)
-            seen = select(seen, self.made.patches) if self.transform.kind == "patches" else seen
+            identity, image = self._pixels(asked.item)
+            arrays = self._arrays(image, identity)
         except OSError as error:
             return Verdict(source, refused=error.strerror or str(error))
-        except (ImageError, ValueError) as error:
+        except ValueError as error:  # an `ImageError`, or a path with a null character
             return Verdict(source, refused=str(error))
-        arrays = self.transform(seen, image_rng(image_id(data)), training=False)
-        return _Item(source, arrays, self.reader(image) if self.reader else None)
+        wanted = self.reader is not None and asked.caption is None
+        return _Input(source, arrays, asked.caption, self.reader(image) if wanted else None)
+
+    def _pixels(self, item: Item) -> tuple[str, NDArray[np.uint8]]:
+        """Return the identity and the pixels of an image. Raises `ImageError` or `OSError` if it is refused."""
+        limit = self.facts.max_pixels
+        if isinstance(item, Image.Image):
+            image = pixels_of(item, max_pixels=limit)
+            return pixels_id(image), image
+        if isinstance(item, np.ndarray):
+            check_pixels(item.shape[1], item.shape[0], limit)
+            return pixels_id(item), np.ascontiguousarray(item)
+        data = Path(item).read_bytes() if isinstance(item, (str, os.PathLike)) else bytes(item)
+        return image_id(data), decode(data, max_pixels=limit)
+
+    def _arrays(self, image_HWC: NDArray[np.uint8], identity: str) -> dict[str, NDArray]:
+        """Return the arrays of the transform, as the pipeline makes them. Raises `ImageError` if the image is too small."""
+        (height, width), least = image_HWC.shape[:2], self.transform.min_side_px
+        if min(height, width) < least:
+            raise ImageError(f"{width}x{height} px: a side is shorter than {least} px, the least that this detector takes")
+        seen = prepared(image_HWC, self.facts.prepare, min_side=self.patches.patch_px)
+        seen = select(seen, self.patches) if self.transform.kind == "patches" else seen
+        return self.transform(seen, image_rng(identity), training=False)
 
 
-def _stack(items: list[_Item]) -> Rows:
-    """Return the items as rows that go by the name of their sources."""
-    inputs = {name: torch.from_numpy(np.stack([item.arrays[name] for item in items])) for name in items[0].arrays}
-    labels = torch.full((len(items),), float(REAL))  # unknown, and not looked at
-    return Rows(0, np.arange(len(items)), [item.source for item in items], labels, [Stack(np.arange(len(items)), inputs)])
+def _checked(item: Item) -> Item:
+    """Return ``item``. Raises `TypeError` unless it is something that can be judged."""
+    if isinstance(item, np.ndarray) and (item.dtype != np.uint8 or item.ndim != 3 or item.shape[2] != 3):
+        raise TypeError(f"expected {ACCEPTED}; found an array {item.shape} of {item.dtype}")
+    if not isinstance(item, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, np.ndarray)):
+        raise TypeError(f"expected {ACCEPTED}; found {type(item).__name__}")
+    return item
+
+
+def _source(item: Item) -> str:
+    if isinstance(item, (str, os.PathLike)):
+        return os.fspath(item)
+    if isinstance(item, Image.Image):
+        return "image"
+    return "array" if isinstance(item, np.ndarray) else "bytes"
+
+
+def _as_is(read: list[_Input | Verdict]) -> list[_Input | Verdict]:
+    return read
 
 
 def _hidden(path: Path) -> bool:

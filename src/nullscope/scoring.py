@@ -1,7 +1,16 @@
-"""Logits and features of images. Both depend on the image alone (and its caption), to the rounding of a batched product."""
+"""Logits and features of images, the same by every door: the stage `score`, the command, Python.
+
+An image's logit depends on the image alone (and its caption), to the last digit on one machine. A sum of floats is rounded
+otherwise when the batch has another size: here by up to 1.4e-6 of a logit. So every forward pass of a machine has the same number
+of images, whatever the detector is asked for. On the CPU that is one: nothing can depend on neighbours, and an image costs the
+same alone and in company. On a GPU it is `GPU_BATCH`; a shorter batch is filled up by repeating its first image, and what is
+computed for the copies is dropped. On the CPU a pass uses one thread, since a sum split among threads is rounded otherwise too.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,65 +21,96 @@ from torch import Tensor
 
 from nullscope.core.contracts import CLEAN, INDEX, SCORES, ContractError, feature_schema
 from nullscope.detectors.base import Detector
+from nullscope.shards.batch import Batch
 from nullscope.shards.loading import Rows
 from nullscope.tables.parquet import read_table, vector_table
 from nullscope.tables.text import TextTable
 
-BATCH_SIZE = 64  # images of one forward pass
+GPU_BATCH = 64  # images of one forward pass
 LOGITS = pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("logit", pa.float32(), nullable=False)])
-JUDGED = LOGITS.append(pa.field("feature", pa.list_(pa.float32())))  # what a detector says, and what its classifier saw
+SCORED = LOGITS.append(pa.field("feature", pa.list_(pa.float32())))  # the logit, and what the classifier saw
 
 
-def judge(detector: Detector, rows: Rows, device: torch.device, text: TextTable | None = None) -> tuple[Tensor, Tensor]:
+def score(detector: Detector, rows: Rows, device: torch.device, text: TextTable | None = None) -> tuple[Tensor, Tensor]:
     """Return the logits (N,) of the images of ``rows``, in order, and the features (N, K) they are made of.
 
     Both float32 on the CPU; a logit above 0 means generated. ``text`` holds the captions' features, where the detector asks for
-    them at inference. In float32, whatever the detector was trained in: in bf16 a logit would depend on its batch by a hundredth,
-    and many would be ties. Nothing is fetched before the last batch is on its way.
+    them at inference. All is computed in float32, whatever the detector was trained in: in bf16 a logit has three digits, and
+    many would be ties. The host fetches nothing from the device before the last batch is on its way.
     """
     detector.eval()
     logit, feature, places = [], [], []
-    for place, batch in rows.batches(BATCH_SIZE):
-        places.append(place)
-        with torch.inference_mode():
-            feature.append(detector.features(batch.to(device, text)).float())
-            logit.append(detector.classify(feature[-1]).float())
+    with torch.inference_mode(), one_thread(device):
+        for place, batch in rows.batches(batch_size(device)):
+            feature_BK = detector.features(filled(batch, batch_size(device)).to(device, text)).float()
+            feature.append(feature_BK[: len(place)])
+            logit.append(detector.classify(feature_BK).float()[: len(place)])
+            places.append(place)
     back = torch.from_numpy(np.argsort(np.concatenate(places)))
     return torch.cat(logit).cpu()[back], torch.cat(feature).cpu()[back]
 
 
 def logits(detector: Detector, rows: Rows, device: torch.device, text: TextTable | None = None) -> list[float]:
-    """Return the logits of `judge`."""
-    return judge(detector, rows, device, text)[0].tolist()
+    """Return the logits of `score`."""
+    return score(detector, rows, device, text)[0].tolist()
 
 
-def judged(detector: Detector, rows: Rows, keep: int, device: torch.device, text: TextTable | None) -> pa.Table:
-    """Return a table of the schema `JUDGED`; the features of the first ``keep`` images only."""
-    logit_N, feature_NK = judge(detector, rows, device, text)
-    features = pa.array([*feature_NK[:keep].numpy(), *[None] * len(logit_N[keep:])], JUDGED.field("feature").type)
-    return pa.table([rows.image_ids, logit_N.numpy(), features], schema=JUDGED)
+def batch_size(device: torch.device) -> int:
+    """Return how many images every forward pass on ``device`` has."""
+    return 1 if device.type == "cpu" else GPU_BATCH
+
+
+def filled(batch: Batch, size: int) -> Batch:
+    """Return a batch of ``size`` images: those of ``batch``, and copies of its first one behind them."""
+    count = len(batch.image_ids)
+    if count == size:
+        return batch
+    chosen = torch.tensor([*range(count), *[0] * (size - count)])
+    inputs = {name: tensor[chosen] for name, tensor in batch.inputs.items()}
+    return Batch(inputs, batch.is_fake_B[chosen], [batch.image_ids[place] for place in chosen.tolist()])
+
+
+@contextmanager
+def one_thread(device: torch.device) -> Iterator[None]:
+    """Within it torch uses one thread of the CPU; afterwards as many as before. On a GPU nothing changes."""
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if device.type == "cpu":
+            torch.set_num_threads(before)
+
+
+def scored(detector: Detector, rows: Rows, keep: int, device: torch.device, text: TextTable | None) -> pa.Table:
+    """Return a table of the schema `SCORED`; the features of the first ``keep`` images only."""
+    logit_N, feature_NK = score(detector, rows, device, text)
+    features = pa.array([*feature_NK[:keep].numpy(), *[None] * len(logit_N[keep:])], SCORED.field("feature").type)
+    return pa.table([rows.image_ids, logit_N.numpy(), features], schema=SCORED)
 
 
 def kept_features(table: pa.Table) -> pa.Table:
-    """Return the features that a table of the schema `JUDGED` has kept, as one of `contracts.feature_schema`."""
+    """Return the features that a table of the schema `SCORED` has kept, as one of `contracts.feature_schema`."""
     kept = table.filter(pc.is_valid(table["feature"]))
     feature_NK = np.stack(kept["feature"].to_numpy())
     return vector_table(kept["image_id"].combine_chunks(), feature_NK, feature_schema(feature_NK.shape[1]))
 
 
-def join_index(scored: pa.Table, index: Path, degradation: str = CLEAN) -> pa.Table:
-    """Return one row of `contracts.SCORES` per test row of the index, in its order: an image in two subsets is scored once.
+def join_index(table: pa.Table, index: Path, split: str, degradation: str = CLEAN) -> pa.Table:
+    """Return one row of `contracts.SCORES` per row that the index has of ``split``, in its order.
 
-    ``scored`` has the columns of `LOGITS`. Raises `ContractError` unless every test image has exactly one logit.
+    ``table`` has the columns of `LOGITS`. An image that the index lists in two subsets was scored once, and gets two rows. Raises
+    `ContractError` unless every image of the split has exactly one logit.
     """
-    rows = read_table(index, INDEX, columns=["image_id", "split", "subset", "label"])
-    test = rows.filter(pc.equal(rows["split"], "test"))
-    listed, found = len(pc.unique(test["image_id"])), len(pc.unique(scored["image_id"]))
-    if len(scored) != found:
-        raise ContractError(f"{len(scored)} logits of {found} images: an image was scored twice")
-    place = pc.index_in(test["image_id"], scored["image_id"])
-    if place.null_count or found != listed:
-        raise ContractError(f"{index} lists {listed} test images, the shards hold {found}; run `dvc repro shard`")
-    logit = scored["logit"].combine_chunks().take(place)
-    named = pa.array([degradation] * len(test), pa.string())
-    return pa.table([test["image_id"], test["split"], test["subset"], test["label"], named, logit], schema=SCORES)
+    listed = read_table(index, INDEX, columns=["image_id", "split", "subset", "label"])
+    listed = listed.filter(pc.equal(listed["split"], split))
+    images, found = len(pc.unique(listed["image_id"])), len(pc.unique(table["image_id"]))
+    if len(table) != found:
+        raise ContractError(f"{len(table)} logits of {found} images: an image was scored twice")
+    place = pc.index_in(listed["image_id"], table["image_id"])
+    if place.null_count or found != images:
+        raise ContractError(f"{index} lists {images} images of the split {split}, the shards hold {found}; run `dvc repro shard`")
+    logit = table["logit"].combine_chunks().take(place)
+    named = pa.array([degradation] * len(listed), pa.string())
+    return pa.table([listed["image_id"], listed["split"], listed["subset"], listed["label"], named, logit], schema=SCORES)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from nullscope.core import ranks
 from nullscope.detectors.base import Detector
-from nullscope.scoring import judge
+from nullscope.scoring import score
 from nullscope.shards.loading import read_whole
 from nullscope.shards.reading import Shard
 from nullscope.tables.text import TextTable
@@ -32,7 +32,7 @@ def validate(
     read = read_whole([shards[number] for number in own], detector.transform, workers=workers)
     for number, rows in zip(own, read, strict=True):
         part = slice(ends[number], ends[number + 1])
-        logit_N[part], is_fake_N[part] = judge(detector, rows, device, text)[0], rows.labels
+        logit_N[part], is_fake_N[part] = score(detector, rows, device, text)[0], rows.labels
     ranks.add_up(logit_N)  # zeros where another rank's are: the sum is exact
     ranks.add_up(is_fake_N)
     numbers = {"val_loss": F.binary_cross_entropy_with_logits(logit_N.double(), is_fake_N.double()).item()}

@@ -5,7 +5,7 @@ import shutil
 import open_clip
 import pytest
 import torch
-from conftest import conf_of, write_clip, write_noise_shards, write_texts
+from conftest import conf_of, save_model, write_clip, write_noise_shards, write_texts
 
 from nullscope import detectors, model_folder
 from nullscope.detectors.base import Context
@@ -43,9 +43,8 @@ def test_vit_l_14_trains_a_step_and_scores(name, clip, tmp_path):
     data = Data(shards, TextTable.read(tmp_path / "text.parquet") if detector.needs_captions else None, 0)
     training = Training(detector, data, seed=0, device=CPU, scratch=tmp_path / "scratch")
     assert len(list(training.run())) == len(detector.phases())
-    made = model_folder.Made(name, 0, params, PATCHES, 10**6, {})
-    model_folder.save(tmp_path / "model", detector, made, model_folder.Frozen(clip, clip), [])
-    loaded, _ = model_folder.load(tmp_path / "model", CPU)
+    save_model(tmp_path / "model", detector, name, params, Context({"clip": clip}, PATCHES))
+    loaded, _ = model_folder.load_unmerged(tmp_path / "model")
     rows = next(read_whole(shards, detector.transform, workers=0))
     text = data.text if detector.captions_at_inference else None
     assert logits(loaded, rows, CPU, text) == logits(detector, rows, CPU, text)

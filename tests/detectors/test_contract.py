@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, conf_of
+from conftest import ROOT, conf_of, save_model
 
-from nullscope import detectors, model_folder
+from nullscope import detectors
 from nullscope.scoring import logits
 from nullscope.shards.loading import read_whole, training_batches
 from nullscope.training import Training
@@ -120,7 +120,7 @@ from nullscope.tables.text import TextTable
 detectors.NAMES.append("small_resnet")
 shards, cpu = Path(sys.argv[1]), torch.device("cpu")
 for model in sys.argv[2:]:
-    detector, _ = model_folder.load(Path(model), cpu)
+    detector, _ = model_folder.load_unmerged(Path(model))
     text = TextTable.read(shards / "text.parquet") if detector.captions_at_inference else None
     rows = read_whole(list_shards(shards / detector.transform.kind), detector.transform, workers=0)
     print(json.dumps([value for each in rows for value in logits(detector, each, cpu, text)]))
@@ -146,11 +146,10 @@ def here_and_there(small, tmp_path_factory):
 
 def train_and_save(name, small, folder):
     detector = build(name, small, epochs=1, batch_size=8)
-    training = Training(detector, small.data(detector), seed=0, device=CPU, scratch=folder / "scratch")
-    history = [step.row() for step in training.run()]
-    made = model_folder.Made(name, 0, {**conf_of(name), "epochs": 1, "batch_size": 8}, small.context.patches, 10**6, {})
-    frozen = model_folder.Frozen(small.context.backbone("clip"), folder / "blip")
-    model_folder.save(folder / name, detector, made, frozen, history)
+    training = Training(detector, small.data(detector), seed=0, device=CPU, scratch=folder / "scratch" / name)
+    list(training.run())
+    params = {**conf_of(name), "epochs": 1, "batch_size": 8}
+    save_model(folder / name, detector, name, params, small.context, blip=folder / "blip")
     assert (folder / name / "blip").is_dir() == detector.captions_at_inference
     return detector
 
@@ -159,6 +158,22 @@ def train_and_save(name, small, folder):
 def test_saved_detector_scores_identically_in_a_fresh_process(name, here_and_there):
     here, there = here_and_there[name]
     assert len(here) == 40 and there == here
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_merging_makes_inference_faster_and_changes_no_logit(name, small):
+    """To the rounding of merged weights; every adapter that inference can do without is gone."""
+    detector = prepared(name, small)
+    with torch.no_grad():
+        for parameter_name, parameter in detector.named_parameters():
+            if "lora_B" in parameter_name:
+                parameter.normal_(std=0.1)
+    rows, text = whole(detector, small)[0], captions_of(detector, small)
+    apart = logits(detector, rows, CPU, text)
+    detector.merge()
+    assert logits(detector, rows, CPU, text) == pytest.approx(apart, abs=1e-5)
+    left = [parameter_name for parameter_name, _ in detector.named_parameters() if "lora" in parameter_name]
+    assert bool(left) == (name == "anchored_ns_net")  # it runs the frozen tower too
 
 
 @pytest.mark.parametrize("name", NAMES)

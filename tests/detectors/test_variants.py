@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, conf_of
+from conftest import ROOT, conf_of, save_model
 from ruamel.yaml import YAML
 
 from nullscope import detectors, model_folder
@@ -71,16 +71,10 @@ def test_building_disturbs_no_generator(small):
 def test_a_saved_variant_is_loaded_from_its_page_under_its_name(small, tmp_path):
     detector = trained(small, tmp_path / "scratch", "my ablation", "dgs_net", suppress="sum")
     params = {**committed("dgs_net"), "method": "dgs_net", "epochs": 1, "batch_size": 8, "suppress": "sum"}
-    made = model_folder.Made("my ablation", 0, params, small.context.patches, 10**6, {})
-    model_folder.save(
-        tmp_path / "model",
-        detector,
-        made,
-        model_folder.Frozen(small.context.backbone("clip"), small.context.backbone("clip")),
-        [],
-    )
-    loaded, back = model_folder.load(tmp_path / "model", CPU)
-    assert type(loaded) is dgs_net.Detector and loaded.params.suppress == "sum" and back == made
+    save_model(tmp_path / "model", detector, "my ablation", params, small.context)
+    loaded, back = model_folder.load_unmerged(tmp_path / "model")
+    assert type(loaded) is dgs_net.Detector and loaded.params.suppress == "sum"
+    assert (back.detector, back.params) == ("my ablation", params)
     for rows in read_whole(small.shards("patches"), detector.transform, workers=0):
         assert logits(loaded, rows, CPU) == logits(detector, rows, CPU)
 

@@ -37,6 +37,8 @@ SMALL = [
     CHOICE,
     "dataset.world.train_reals=48",
     "dataset.world.train_fakes_per_generator=24",
+    "dataset.world.val_reals=16",
+    "dataset.world.val_fakes_per_generator=8",
     "dataset.world.test_reals=24",
     "dataset.world.test_fakes_per_generator=6",
     "shard.samples=32",
@@ -96,7 +98,8 @@ def run_small_pipeline(root: Path) -> None:
     run(root, "git", "commit", "-qm", "small")
 
 
-def clean_logits(root: Path, name: str) -> dict[str, float]:
-    """Return the logits of the stage `score` of images as they are, by their id."""
-    scores = pq.read_table(root / f"scores/{name}.parquet", filters=[("degradation", "=", CLEAN)])
+def clean_logits(root: Path, name: str, *splits: str) -> dict[str, float]:
+    """Return the logits of the stage `score` of the images of these splits as they are, by their id."""
+    wanted = [("degradation", "=", CLEAN), ("split", "in", splits)]
+    scores = pq.read_table(root / f"scores/{name}.parquet", filters=wanted)
     return dict(zip(scores["image_id"].to_pylist(), scores["logit"].to_pylist(), strict=True))

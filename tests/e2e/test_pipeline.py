@@ -23,7 +23,7 @@ def summary(root: Path) -> dict:
 
 def scored(root: Path, name: str) -> dict[str, float]:
     """The logits of the stage `score` by the path of the image, as `nullscope predict` prints it."""
-    index, logit = pq.read_table(root / "data/index.parquet"), clean_logits(root, name)
+    index, logit = pq.read_table(root / "data/index.parquet"), clean_logits(root, name, "val", "test")
     rows = zip(index["source"].to_pylist(), index["image_id"].to_pylist(), strict=True)
     return {str(root / "data/world" / source): logit[image_id] for source, image_id in rows if image_id in logit}
 
@@ -68,7 +68,7 @@ def test_every_stage_leaves_what_it_promises(project):
 def test_the_features_for_the_figures_are_those_behind_the_scores(project, name):
     """Of all test images here, in the order of the shards; the trained classifier makes the stored logits of them."""
     detector, _ = model_folder.load(project / f"models/{name}", torch.device("cpu"))
-    table, stored = pq.read_table(project / f"data/features/{name}.parquet"), clean_logits(project, name)
+    table, stored = pq.read_table(project / f"data/features/{name}.parquet"), clean_logits(project, name, "test")
     ids = table["image_id"].to_pylist()
     assert ids == sorted(stored)
     logit_B = detector.classify(torch.tensor(table["feature"].to_pylist())).tolist()

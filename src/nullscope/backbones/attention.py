@@ -2,10 +2,11 @@
 
 open_clip's blocks use `nn.MultiheadAttention`, whose q, k and v are one fused matrix. peft has an adapter for that class, but it
 shares one A among the three, adapts the output projection too, and accepts ``lora_dropout`` without ever applying it. So each
-attention becomes a `SplitAttention` with four linear layers that hold the same numbers, peft wraps q, k and v, and
-`fused_state_dict` goes back to weights that stock open_clip loads.
+attention becomes a `SplitAttention` with four linear layers that hold the same numbers, and peft wraps q, k and v. When training
+is over, `merge_lora` adds the adapters to their projections, and `fused_state_dict` returns weights that stock open_clip loads.
 
-In a training on several ranks a rank has some rows of the batch; its dropout drops what it would with one rank (`RowDropout`).
+In a training on several ranks each rank has some rows of the batch. Its dropout drops what one rank would drop of these rows
+(`RowDropout`).
 
 B images, T tokens, E width of the tower, h heads.
 """
@@ -37,6 +38,8 @@ class LoraParams(Params):
 
 class SplitAttention(nn.Module):
     """Self-attention with separate q, k, v and output projections: the numbers of a fused `nn.MultiheadAttention`."""
+
+    merged = False  # whether an adapter was added to a projection (`merge_lora`), and is gone
 
     def __init__(self, fused: nn.MultiheadAttention) -> None:
         super().__init__()
@@ -89,8 +92,28 @@ def add_lora(tower: nn.Module, params: LoraParams) -> None:
             layer.lora_dropout["default"] = RowDropout(params.dropout).train(layer.training)
 
 
+def merge_lora(tower: nn.Module) -> None:
+    """Add every adapter to its projection, W + s B A, in place: the same function in training's `eval` mode, and faster.
+
+    A projection is a plain `nn.Linear` afterwards. There is no way back to the frozen tower or to the adapters, so `merged` says
+    what happened: who needs them asks it.
+    """
+    for module in list(tower.modules()):
+        if isinstance(module, SplitAttention):
+            for name in PROJECTIONS:
+                layer = getattr(module, name)
+                if isinstance(layer, LoraLayer):
+                    setattr(module, name, _linear(*_merged_linear(layer)).requires_grad_(False))
+                    module.merged = True
+
+
+def is_merged(module: nn.Module) -> bool:
+    """Whether adapters were merged anywhere inside ``module``."""
+    return any(isinstance(inner, SplitAttention) and inner.merged for inner in module.modules())
+
+
 def fused_state_dict(tower: nn.Module) -> dict[str, Tensor]:
-    """Return the weights of a split, adapted tower as stock open_clip names them, adapters merged; the tower is left alone."""
+    """Return the weights of a split tower as stock open_clip names them, adapters merged; the tower is left alone."""
     state = {}
     for name, module in tower.named_modules():
         if isinstance(module, SplitAttention):
@@ -104,12 +127,18 @@ def fused_state_dict(tower: nn.Module) -> dict[str, Tensor]:
 
 
 def _merged_linear(layer: nn.Module) -> tuple[Tensor, Tensor]:
-    """Return weight and bias of a linear layer, with the product of its adapter added where it has one."""
+    """Return weight and bias of a linear layer, with the product of its adapter added where it has one.
+
+    Computed in double precision and rounded once, so that no kind of processor merges otherwise than another.
+    """
     if not isinstance(layer, LoraLayer):
         return layer.weight.detach(), layer.bias.detach()
     base = layer.get_base_layer()
-    delta = sum(layer.get_delta_weight(adapter) for adapter in layer.active_adapters)
-    return (base.weight + delta).detach(), base.bias.detach()
+    weight = base.weight.detach().double()
+    for adapter in layer.active_adapters:
+        a, b = (matrices[adapter].weight.detach().double() for matrices in (layer.lora_A, layer.lora_B))
+        weight = weight + layer.scaling[adapter] * (b @ a)
+    return weight.to(base.weight.dtype), base.bias.detach()
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:

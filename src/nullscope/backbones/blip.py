@@ -1,11 +1,11 @@
 """Captions from a frozen BLIP: a folder with ``config.json``, ``model.safetensors``, its tokenizer and its processor.
 
-Greedy decoding, so that a caption depends on its image alone. bf16 writes another caption for 5 of the embedded world's 2,060
-images than float32, so it is a parameter.
+Decoding is greedy, so that a caption depends on its image alone. For 5 of the embedded world's 2,060 images bf16 writes another
+caption than float32, so the precision is a parameter.
 
-All images of a call are decoded until the longest caption ends. Of Salesforce's base BLIP an image costs 111 GFLOP in the image
-tower and 16 in the keys and values that the text decoder makes of it once; a token costs 0.3. So finished captions stay in the
-batch, and captions are not sorted by length: there is nothing to gain.
+All images of a call are decoded until the longest caption ends. With Salesforce's base BLIP an image costs 111 GFLOP in the image
+tower, 16 for the keys and values that the text decoder makes of it once, and 0.3 for each token. So finished captions stay in the
+batch, and captions are not sorted by length: it would save next to nothing.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ class Captioner:
 
 
 class PixelReader:
-    """What BLIP sees of an image, in levels; apart from the model, because it runs in the loader's processes.
+    """The resized image that BLIP sees, as bytes. It is apart from the model because it runs in the loader's processes.
 
-    The resizer is Pillow's: transformers' default is another one with other pixels. Bytes are what travels between processes and
-    to the device, a quarter of the floats that `LevelScale` makes of them there. Pillow is called without transformers around
-    it, whose checks take as long as the work on a small image.
+    The resizer is Pillow's; the default of transformers is another one and gives other pixels. Bytes travel between processes and
+    to the device, where `LevelScale` turns them into floats, which take four times as much room. Pillow is called directly: the
+    checks of transformers take as long as the work on a small image.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -86,7 +86,7 @@ class PixelReader:
 
 
 class LevelScale:
-    """From levels to the floats that BLIP was trained on, to the last bit those of its processor in transformers."""
+    """Turns the bytes of an image into the floats that BLIP was trained on, bit for bit as its processor in transformers does."""
 
     def __init__(self, directory: Path) -> None:
         processor = _processor(directory)

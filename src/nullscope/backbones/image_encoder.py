@@ -15,7 +15,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
-from nullscope.backbones.attention import LoraParams, add_lora
+from nullscope.backbones.attention import LoraParams, add_lora, is_merged
 from nullscope.backbones.clip import clip_facts, load_image_tower
 from nullscope.backbones.sharing import Encoder
 from nullscope.ops.patches import permute_patches
@@ -66,8 +66,10 @@ class ImageEncoder(Encoder):
     def frozen(self) -> Iterator[None]:
         """Within it the tower is the pre-trained one: its adapters are off. No second copy of the weights is needed.
 
-        Afterwards everything is as it was before, adapters that were off and parameters that did not train included.
+        Afterwards everything is as it was before, adapters that were off and parameters that did not train included. Not for a
+        tower whose adapters were merged.
         """
+        assert not is_merged(self.tower), "the adapters of this tower were merged: the frozen tower is gone"
         adapted = [module for module in self.tower.modules() if isinstance(module, LoraLayer) and not module.disable_adapters]
         trains = {parameter: parameter.requires_grad for module in adapted for parameter in module.parameters()}
         for module in adapted:

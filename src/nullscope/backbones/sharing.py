@@ -39,10 +39,10 @@ class Shared(nn.Module):
 
 
 class RowDropout(Shared, nn.Dropout):
-    """Dropout on this rank's rows that drops what it would drop of them with one rank.
+    """Dropout on this rank's rows: it drops what one rank would drop of these rows.
 
-    The mask is drawn for the whole batch, by the generator that is everywhere in the same state, and cut: that costs each rank
-    the drawing of all rows, next to nothing beside the projections around it. Without other ranks it is `nn.Dropout` itself.
+    Every rank draws the mask of the whole batch, with a generator that is in the same state on all of them, and takes its own
+    rows. Drawing is cheap beside the projections around it. With one rank this is `nn.Dropout` itself.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -163,10 +163,10 @@ def _refuse_other_norms(model: nn.Module) -> None:
 
 
 def add_up_gradients(model: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
-    """Give every rank the gradients of the whole batch: sums over ranks in encoders, rank 0's for everything else.
+    """Give every rank the gradients of the whole batch: in encoders the sums over ranks, elsewhere those of rank 0.
 
-    The latter is the same on all ranks already, or would be but for a GPU that rounds otherwise than its neighbour: taken from
-    one, the ranks cannot drift apart. One buffer, one sum.
+    Elsewhere the gradients are equal on all ranks, apart from rounding that may differ between two GPUs. They are taken from one
+    rank, so that the ranks cannot drift apart. One buffer and one sum serve for all.
     """
     if ranks.world_size() == 1:
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import json
@@ -73,6 +74,11 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         pass  # somebody else's
     return True
+
+
+def is_out_of_space(error: BaseException) -> bool:
+    """Return whether ``error`` says that the disk is full, or that the user's share of it (the quota) is."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -35,7 +35,7 @@ def closure(module: str) -> dict[str, str]:
 def _files(module: str) -> Iterator[Path]:
     """Yield the file of a module and those of the packages around it, which Python runs first."""
     names = module.split(".")[1:]
-    for length in range(len(names) + 1):
+    for length in range(1, len(names) + 1):  # not the package's own: it only offers `load` to people
         path = PACKAGE.joinpath(*names[:length])
         yield from (file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file())
 

@@ -8,11 +8,12 @@ NeelRambhia/Advanced-NSNet@6bd22a7 ``src/Advanced_NSNET.ipynb``. B images, D emb
     r = u - m <m, u> / max(|m|^2, 1e-8)            off the caption's own direction, (B, D): eq. 16
     h = W4 ReLU(W3 r + b3) + b4,  f = h / |h|      the projection head, (B, H): eq. 17
     logit = w f + b                                (B,): eq. 19
-    L_align = mean_i |m_i - u_i|^2                 u held fixed: it moves the mapper, never the tower; eq. 20
+    L_align = mean_i |m_i - u_i|^2                 u is held fixed, so only the mapper learns from it; eq. 20
     L = L_con(f) + alpha L_bce + beta L_align      alpha = 0.2, beta = 0.3; eqs. 18 and 21
 
-A test image needs its caption. L_align makes m a forecast of u: not what the caption says goes, but all of u that it foretells.
-In the embedded world that is two thirds of |u|^2; with beta = 0 all captions come to share a direction, and a fifteenth goes.
+A test image needs its caption. L_align makes m a prediction of u from the caption. So the projection removes all that the caption
+predicts of u, and not only what it says. In the embedded world that is two thirds of |u|^2. With beta = 0 all captions come to
+share one direction, and a fifteenth of |u|^2 is removed.
 
 The paper is the default; conf/detectors/advanced_ns_net_notebook.yaml is the authors' code, which differs in five places:
 
@@ -22,9 +23,10 @@ The paper is the default; conf/detectors/advanced_ns_net_notebook.yaml is the au
 - L_align is a mean over dimensions too, 1 / D of eq. 20 (``align``);
 - the mapper has dropout (``mapper_dropout``).
 
-Left out of it: the empty captions (here a missing one is an error), test images from the training folders, the best epoch by
-test AP, and its selection of patches, for which all detectors share one. The paper also describes the projector from all captions
-(eq. 15), which is NS-Net. It leaves open optimiser, tau and adapter: Adam and 0.07 are the code's, the adapter is NS-Net's.
+Some of the notebook is left out: empty captions (here a missing one is an error), test images from the training folders, the
+choice of the epoch by test AP, and its own selection of patches (all detectors here share one). The paper also describes a
+projector from all captions (eq. 15); that is NS-Net. It does not name optimiser, tau and adapter: Adam and 0.07 are taken from
+the code, the adapter from NS-Net.
 """
 
 from __future__ import annotations

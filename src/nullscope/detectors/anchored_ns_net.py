@@ -1,8 +1,8 @@
-"""Anchored NS-Net: NS-Net and the frozen probe on one tower, their logits mixed. Ours, no paper's.
+"""Anchored NS-Net: NS-Net and the frozen probe on one tower, their logits mixed. This method is ours; no paper has it.
 
-Fine-tuning ranks the fakes of generators it saw better than the frozen features do, and some of those it did not see worse. So
-the tower is run twice, with its adapters and without, and both heads have a say. Neither is trained differently for it. B images,
-D embedding width.
+Fine-tuning improves the ranking of fakes from generators that training saw. For some generators that it did not see, the ranking
+gets worse than with the frozen features. So the tower runs twice, with its adapters and without, and the logits of both heads are
+mixed. Each head is trained as it would be alone. B images, D embedding width.
 
     u = P E_I(mosaic)                                  with adapters, off the null space's directions: NS-Net, eq. 10; (B, D)
     f0 = E_I(mosaic) without adapters                  (B, D), not normalised
@@ -73,6 +73,9 @@ class Detector(clip.LinearDetector):
             loss = supervised_contrastive_loss(tuned_BD, batch.is_fake_B, temperature=self.params.temperature)
             terms["contrastive"] = (1 - weight) * loss
         return terms
+
+    def merge(self) -> None:
+        """Merge nothing: the tower is run without its adapters too."""
 
     def frozen_features(self, batch: Batch) -> Tensor:
         """Return f0, (B, D), without a graph."""

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from nullscope.backbones.attention import LoraParams
+from nullscope.backbones.attention import LoraParams, merge_lora
 from nullscope.backbones.clip import clip_facts
 from nullscope.backbones.image_encoder import ImageEncoder, Statistics
 from nullscope.detectors.base import Context, Detector, DetectorParams
@@ -43,6 +43,10 @@ class ClipDetector(Detector):
         super().__init__(params)
         self.transform = _transform(params, context)
         self.clip = ImageEncoder(context.backbone(CLIP), lora, params.statistics)
+
+    def merge(self) -> None:
+        """Add the adapters of the tower to its projections."""
+        merge_lora(self.clip.tower)
 
 
 class LinearDetector(ClipDetector):

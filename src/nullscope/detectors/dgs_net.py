@@ -1,8 +1,8 @@
 """DGS-Net: fine-tune CLIP, but edit the gradient at its image feature.
 
-"Distillation-guided Gradient Surgery Network", equations 5 to 16; code HorizonTEL/DGS-Net@1aed871. What a classifier of captions
-would step along is taken out of the gradient (orthogonal suppression); what a classifier on the frozen CLIP would step along is
-put in (prior alignment). B images, D embedding width.
+"Distillation-guided Gradient Surgery Network", equations 5 to 16; code HorizonTEL/DGS-Net@1aed871. The gradient is changed in two
+ways. The direction in which a classifier of captions would move is taken out (orthogonal suppression). The direction in which a
+classifier on the frozen CLIP would move is added (prior alignment). B images, D embedding width.
 
     f, t = E_I(mosaic), E_T(caption)                   LoRA'd image tower, frozen text tower; (B, D), not normalised
     f0 = E_I(mosaic) with its adapters off             the teacher: the same tower, not a second copy
@@ -10,8 +10,8 @@ put in (prior alignment). B images, D embedding width.
     h = max(g_text, 0) / |max(g_text, 0)|              the harmful direction, eqs. 9 and 10
     g = g_task - h <h, g_task> + lambda min(g_img, 0)  the gradient at f, eqs. 11, 12 and 16; lambda = 0.2
 
-Two phases, as the code has and the paper does not say: ``frozen_head`` trains the teacher's head on the frozen tower; ``main``
-trains adapters, head and the head of the captions. A test image needs no caption.
+There are two phases, as in the code; the paper does not say so. ``frozen_head`` trains the teacher's head on the frozen tower.
+``main`` trains the adapters, the head and the head of the captions. A test image needs no caption.
 
 The paper is the default; conf/detectors/dgs_net_official.yaml is the code, which differs in three places:
 
@@ -19,8 +19,8 @@ The paper is the default; conf/detectors/dgs_net_official.yaml is the code, whic
 - L_align is a mean over the batch of what carries 1 / B already, so its weight is lambda / B (``prior_scale``): 0.2 / 32;
 - it adds 1e-6 to the norm of max(g_text, 0), which is of order 1e-3 (``epsilon``).
 
-With linear heads g_text and g_img are (sigma - y) times a weight vector: all fakes share one h, and all reals another. Captions
-matter through the text head's weights only.
+With linear heads g_text and g_img are (sigma - y) times a weight vector. So all fakes share one h, and all reals another. A
+caption matters only through the weights of the text head.
 """
 
 from __future__ import annotations

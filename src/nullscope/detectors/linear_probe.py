@@ -1,8 +1,9 @@
 """The frozen probe: a linear head on the image feature of a CLIP that stays as it was pre-trained.
 
-What UnivFD (WisconsinAIVision/UniversalFakeDetect) is at heart, and the yardstick of everything that fine-tunes: what it finds,
-the pre-trained features knew already. It shares input and schedule with the detectors beside it, so that fine-tuning is the only
-difference; UnivFD's own recipe has blur, JPEG and AdamW. ``null_space`` is the plug-and-play experiment of NS-Net's table 8.
+This is the core of UnivFD (WisconsinAIVision/UniversalFakeDetect), and what every fine-tuned detector is compared with: what the
+probe finds was in the pre-trained features already. Its input and schedule are those of the other detectors, so that fine-tuning
+is the only difference. UnivFD's own recipe has blur, JPEG and AdamW. ``null_space`` is the plug-and-play experiment of NS-Net's
+table 8.
 
     f = E_I(image)         (B, D), not normalised; frozen
     logit = w f + b        (B,)

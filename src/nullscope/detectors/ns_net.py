@@ -1,6 +1,6 @@
 """NS-Net: remove from CLIP's image feature what a caption could say, and learn real against fake on what is left.
 
-"NS-Net", arXiv text in the paper's equations 1 to 12; no official code exists. B images, D embedding width, N captions,
+NS-Net, equations 1 to 12 of the paper; there is no official code. B images, D embedding width, N captions,
 k removed directions.
 
     f = E_I(mosaic)                      image feature of the LoRA'd CLIP, (B, D)
@@ -12,13 +12,13 @@ k removed directions.
 What the paper leaves open, and what is done here:
 
 - *Which captions make V.* ``global``: the leading directions of all training captions, by rank or energy (288,000 captions span
-  all 768 dimensions, so the exact null space is empty). The default, because then a test image needs no caption and its score
-  depends on nothing else. ``batch``: equations 5-9 on the captions of the mini-batch, as they are written; ``sample``: each image
-  off its own caption, rank one. With these two a test image needs its caption, of which the paper says nothing; by the law that a
-  score depends on its image alone, ``batch`` takes it there as a batch of one.
+  all 768 dimensions, so the exact null space is empty). This is the default, because a test image then needs no caption and its
+  score depends on nothing else. ``batch``: equations 5 to 9 on the captions of the mini-batch, as they are written. ``sample``:
+  each image off its own caption, rank one. With ``batch`` and ``sample`` a test image needs its caption; the paper does not
+  mention that. A score must depend on its image alone, so ``batch`` treats a test image as a batch of one.
 - *Text features* are normalised to unit length, so that every caption counts the same.
 - *Temperature* of L_con: 0.07 (the notebooks of Advanced NS-Net). Features are normalised inside the loss.
-- L_con is written as self-supervised and cites SimCLR; the formula is the supervised one, and so is this.
+- *L_con.* The paper calls it self-supervised and cites SimCLR, but its formula is the supervised one. The formula is followed.
 """
 
 from __future__ import annotations

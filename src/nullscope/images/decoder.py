@@ -97,6 +97,30 @@ def decode(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
         return np.ascontiguousarray(_upright(pixels_HWC, _orientation(image)))
 
 
+def pixels_of(image: Image.Image, *, max_pixels: int) -> NDArray[np.uint8]:
+    """Return an image that Pillow holds as `decode` does: (H, W, 3) RGB uint8, by the table above, of the frame it stands on.
+
+    The image is loaded if it was not, and otherwise left alone. The EXIF orientation that it carries is applied. Raises
+    `ImageError`, and nothing else.
+    """
+    try:
+        with _SWITCHES:
+            check_pixels(*image.size, max_pixels)
+            image.load()
+            pixels_HWC = np.array(_rgb(image.copy()))
+            return np.ascontiguousarray(_upright(pixels_HWC, _orientation(image)))
+    except ImageError:
+        raise
+    except Exception as error:  # as of a file: a damaged one that was opened and not yet loaded brings anything
+        raise ImageError(f"damaged image: {_cause(error)}") from error
+
+
+def check_pixels(width: int, height: int, max_pixels: int) -> None:
+    """Raise `ImageError` if an image of this size has more than ``max_pixels`` pixels."""
+    if width * height > max_pixels:
+        raise ImageError(f"{width}x{height} px: more pixels than the limit, dataset.max_pixels = {max_pixels}")
+
+
 def facts(data: bytes, *, max_pixels: int) -> Facts:
     """Decode the image wholly, so that damage is found, and return what the index records of it. Raises as `decode` does."""
     with _only_image_errors(data):
@@ -179,8 +203,7 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     if image.format == "TIFF":  # a large tile may hide behind a small size
         sizes.append((image.tag_v2.get(TiffImagePlugin.TILEWIDTH, 0), image.tag_v2.get(TiffImagePlugin.TILELENGTH, 0)))
     for width, height in sizes:
-        if width * height > max_pixels:
-            raise ImageError(f"{width}x{height} px: more pixels than the limit, dataset.max_pixels = {max_pixels}")
+        check_pixels(width, height, max_pixels)
     if image.format == "PNG":  # Pillow stops reading at the last pixel and checks no sum on the way
         Image.open(io.BytesIO(data), formats=["PNG"]).verify()
     return image
@@ -222,7 +245,7 @@ def _upright(pixels_HWC: NDArray[np.uint8], orientation: int) -> NDArray[np.uint
 
 def _format(image: ImageFile.ImageFile) -> str:
     """Return Pillow's name of the format; the multi-picture JPEG of phones (MPO) is a JPEG with a second one behind it."""
-    return "JPEG" if image.format == "MPO" else str(image.format)
+    return "JPEG" if image.format == "MPO" else str(image.format or "image")
 
 
 def _jpeg_quality(image: ImageFile.ImageFile) -> int | None:

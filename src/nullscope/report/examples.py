@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nullscope.core.contracts import FAKE, REAL, ContractError
-from nullscope.shards.tars import elsewhere, entries, opened
+from nullscope.shards.tars import entries, opened, remote_root
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def _samples(directory: Path) -> Iterator[tuple[str, int, bytes]]:
 
     `nullscope.shards.reading` reads them through webdataset, which imports torch; two samples are not worth those seconds.
     """
-    tars = [directory / name for name in entries(directory)] if elsewhere() else sorted(directory.glob("*.tar"))
+    tars = [directory / name for name in entries(directory)] if remote_root() else sorted(directory.glob("*.tar"))
     if not tars:
         raise ContractError(f"{directory}: expected tars, found none; run `dvc repro` to make them (stage `shard`)")
     for path in tars:

@@ -139,7 +139,7 @@ class _Reader(Dataset):
     def __getitem__(self, item: tuple[int, Wanted]) -> Rows:
         index, wanted = item
         chosen, decoded, ids, labels = set(wanted.rows), set(wanted.decoded), [], []
-        stacked = _Stacks(len(wanted.decoded))
+        stacked = Stacks(len(wanted.decoded))
         count = 0
         for row, (image_id, label, data) in enumerate(read_shard(self.shards[index].path)):
             count += 1
@@ -166,7 +166,7 @@ class _Reader(Dataset):
             )
 
 
-class _Stacks:
+class Stacks:
     """The arrays of many images, put together by their shapes."""
 
     def __init__(self, count: int) -> None:

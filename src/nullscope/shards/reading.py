@@ -27,7 +27,10 @@ class Shard:
 
 
 def list_shards(directory: Path) -> list[Shard]:
-    """Return the shards of a folder. Raises `ContractError` if there are none, or one is missing where they lie (`tars`)."""
+    """Return the shards of a folder ``<kind>/<split>``, none where the split is ``val`` and holds no image.
+
+    Raises `ContractError` if there are none of another split, or one is missing where they lie (`tars`).
+    """
     require(directory)
     return [Shard(directory / entry.name, entry.samples) for entry in entries(directory).values()]
 
@@ -35,7 +38,7 @@ def list_shards(directory: Path) -> list[Shard]:
 def read_shard(path: Path) -> Iterator[tuple[str, int, bytes]]:
     """Yield (image_id, label, bytes of the image) of every sample of a tar, in order.
 
-    Raises `ContractError` on a bad sample and, after the last one, on a tar from elsewhere that is not the listed one (`tars`).
+    Raises `ContractError` on a bad sample and, after the last one, on a tar that was streamed and is not the listed one (`tars`).
     """
     with opened(path) as file:  # webdataset's own opener leaves the closing to the garbage collector
         for sample in group_by_keys(members(file, str(path))):
@@ -47,8 +50,8 @@ def read_shard(path: Path) -> Iterator[tuple[str, int, bytes]]:
 
 
 def decode_mosaic(data: bytes) -> NDArray[np.uint8]:
-    """Return the (M, M, 3) uint8 mosaic of a sample of the view ``patches``, read-only.
+    """Return the (M, M, 3) uint8 mosaic of a sample of the kind ``patches``, read-only.
 
-    Naming the format spares Pillow a try of its other readers, which is a sixth of the time of a small mosaic.
+    The format is named because Pillow would try its other readers first, which takes a sixth of the time of a small mosaic.
     """
     return np.asarray(Image.open(io.BytesIO(data), formats=("WEBP",)))

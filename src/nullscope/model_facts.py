@@ -1,0 +1,108 @@
+"""What a model folder says of itself: the names of its files, and the facts in ``detector.json``. Nothing here imports torch.
+
+A model folder holds all that a prediction needs:
+
+- ``detector.json``: `ModelFacts`;
+- ``weights.safetensors``: what training added to the frozen backbones;
+- a folder per frozen backbone that the detector is built on, such as ``clip/``; none, for a detector without one;
+- ``blip/`` and ``clip/``, where a test image needs its caption, so that it can be written and encoded;
+- ``history.csv``: the losses of every step, where it was trained in this pipeline. A model without it is a model.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from nullscope.core.config import Params, ParamsError, validate
+from nullscope.core.files import sha256, write_json
+
+FORMAT = 4  # of the folder; another one is refused
+FACTS, WEIGHTS, HISTORY = "detector.json", "weights.safetensors", "history.csv"
+ALWAYS_VERIFIED = 64 * 2**20  # bytes of a file that is hashed at every loading, in 0.05 s; of a larger one the size is compared
+
+AGAIN = "get it again (`dvc pull`), or train it again (`dvc repro train`)"
+
+
+class FileFacts(Params):
+    """One file of a frozen backbone."""
+
+    bytes: int
+    sha256: str  # hexadecimal
+
+
+class ModelFacts(Params):
+    """What a trained detector is, how its input is made, and what it came from."""
+
+    detector: str
+    seed: int
+    params: dict[str, Any]  # of the detector, as `nullscope.detectors.build` takes them
+    patches: dict[str, Any]  # how mosaics are made (`nullscope.ops.patches.PatchParams`)
+    max_pixels: int  # larger images are refused
+    caption: dict[str, Any]  # the parameters of BLIP, for a detector that needs captions at inference
+    prepare: list[str] = Field(default_factory=list)  # what is done to every image first (`nullscope.images.preparation`)
+    dataset: str = ""  # name of the data set it was trained on
+    weights: Literal["retrained", "official"] = "retrained"  # in this pipeline, or those that its authors released
+    backbones: dict[str, dict[str, FileFacts]] = Field(default_factory=dict)  # frozen, by name and file; `save` fills it in
+
+
+def write_facts(folder: Path, facts: ModelFacts) -> None:
+    """Write ``detector.json`` to a model folder."""
+    write_json(Path(folder) / FACTS, {**facts.model_dump(), "format": FORMAT})
+
+
+def read_facts(folder: Path) -> ModelFacts:
+    """Return the facts of a model folder. Raises `ValueError` that says what was expected, what was found and what to do."""
+    path = Path(folder) / FACTS
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(
+            f"{folder} is not a trained detector ({FACTS}: {error.strerror}); expected a folder such as models/ns_net-0"
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}): it is cut off or was edited; {AGAIN}") from None
+    found = values.pop("format", None) if isinstance(values, dict) else None
+    if found != FORMAT:
+        raise ValueError(
+            f"{folder}: expected a model folder of format {FORMAT}, found {found}: another version of nullscope wrote it; "
+            "train it again with `dvc repro train`, or use that version"
+        )
+    expected = ModelFacts.model_fields.keys()
+    if values.keys() != expected:
+        missing, unknown = sorted(expected - values.keys()), sorted(values.keys() - expected)
+        raise ValueError(f"{path}: missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}; {AGAIN}")
+    try:
+        return validate("detector.json", values, ModelFacts)
+    except ParamsError as error:
+        raise ValueError(f"{path}: {error}; {AGAIN}") from None
+
+
+def file_facts(folder: Path) -> dict[str, FileFacts]:
+    """Return size and hash of every file of a backbone's folder, by name."""
+    files = sorted(file for file in Path(folder).iterdir() if file.is_file())
+    return {file.name: FileFacts(bytes=file.stat().st_size, sha256=sha256(file)) for file in files}
+
+
+def check_backbones(folder: Path, facts: ModelFacts, *, verify: bool = False) -> None:
+    """Raise `ValueError` unless the backbones of a model folder have the bytes that ``facts`` names.
+
+    Sizes are always compared, and the hashes of small files. Those of large ones are only where ``verify`` asks for it: the
+    1.7 GB of a ViT-L/14 take seconds, and a file that was cut off has another size.
+    """
+    for name, files in facts.backbones.items():
+        for file, expected in files.items():
+            _check_file(Path(folder) / name / file, expected, verify)
+
+
+def _check_file(path: Path, expected: FileFacts, verify: bool) -> None:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing, a file of a frozen backbone; {AGAIN}")
+    size = path.stat().st_size
+    if size != expected.bytes:
+        raise ValueError(f"{path}: expected {expected.bytes} bytes, found {size}; {AGAIN}")
+    if (verify or size <= ALWAYS_VERIFIED) and (found := sha256(path)) != expected.sha256:
+        raise ValueError(f"{path}: expected the SHA-256 {expected.sha256}, found {found}: this is another backbone; {AGAIN}")

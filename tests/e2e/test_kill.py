@@ -4,63 +4,47 @@ By hand and not through DVC, which would remove the outputs of a stage before it
 """
 
 import hashlib
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
-from test_pipeline import copy_project
+from e2e.project import KILLED
 
 pytestmark = pytest.mark.e2e
 
-SETTINGS = [
-    "detectors=[clip_lora]",  # it needs no captions: the short form makes none
-    "detectors.clip_lora.epochs=3",
-    "detectors.clip_lora.batch_size=8",
-    "dataset.world.train_reals=32",
-    "dataset.world.train_fakes_per_generator=16",
-    "dataset.world.val_reals=8",
-    "dataset.world.val_fakes_per_generator=4",
-    "dataset.world.test_reals=12",
-    "dataset.world.test_fakes_per_generator=3",
-    "shard.samples=8",
-]
-RUN = "clip_lora-0"
+RUN = f"{KILLED}-0"
 # In the order of the pipeline: the command, and all that it writes.
 STAGES: dict[str, tuple[list[str], list[str]]] = {
-    "world": ([], ["data/world"]),
-    "encoders": ([], ["data/encoders"]),
     "index": ([], ["data/index.parquet", "data/rejects.csv", "metrics/index.json"]),
     "caption": ([], ["data/captions.parquet"]),
     "shard": ([], ["data/shards"]),
     "audit": ([], ["metrics/audit.json"]),
     "embed": ([], ["data/text"]),
-    "train": (["clip_lora", "0"], [f"models/{RUN}"]),
+    "train": ([KILLED, "0"], [f"models/{RUN}"]),
     "score": ([RUN], [f"scores/{RUN}.parquet", f"data/features/{RUN}.parquet"]),
-    "evaluate": ([RUN], [f"metrics/{RUN}.json", "data/evaluated"]),
+    "evaluate": ([RUN], [f"metrics/{RUN}.json", f"data/evaluated/{RUN}.json", f"data/evaluated/{RUN}.parquet"]),
     "report": ([], ["reports", "metrics/summary.json"]),
 }
-SHARDS_ONLY = {"world", "encoders", "index", "shard", "train"}  # what these need of each other
-ENVIRONMENT = {"NULLSCOPE_TRACKING": "off", "NULLSCOPE_WORKERS": "2", "NULLSCOPE_CHECKPOINT_S": "0.1", "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {"NULLSCOPE_TRACKING": "off", "NULLSCOPE_WORKERS": "2", "NULLSCOPE_CHECKPOINT_S": "0"}
 
 
 class Project:
-    """A small project whose stages are run on demand, each once undisturbed before it is killed."""
+    """A clone of the small project. Its stages are run by hand and killed; what they are to write is what DVC made them write."""
 
     def __init__(self, root: Path) -> None:
-        self.root = copy_project(root)
-        with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-            composed = compose("config", overrides=SETTINGS)
-        OmegaConf.save(composed, self.root / "params.yaml", resolve=True)
-        self.seconds: dict[str, float] = {}
-        self.expected: dict[str, dict[str, str]] = {}
+        self.root = root
+        self.expected = {stage: self.outputs(stage) for stage in STAGES}
+        self.seconds: dict[str, float] = {}  # of an undisturbed run of a stage
+        assert all(self.expected.values())
 
     def start(self, stage: str, **environment: str) -> subprocess.Popen:
         """Start a stage in a session of its own, so that all its processes can be found."""
@@ -73,16 +57,14 @@ class Project:
     def finish(self, stage: str, process: subprocess.Popen) -> None:
         assert process.wait(timeout=300) == 0, (self.root / f".{stage}.log").read_text()[-3000:]
 
-    def prepare(self, stage: str) -> None:
-        """Run all stages up to this one, where that has not been done."""
-        for name in STAGES:
-            if name not in self.expected and (name in SHARDS_ONLY or stage not in SHARDS_ONLY):
-                began = time.monotonic()
-                self.finish(name, self.start(name))
-                self.seconds[name], self.expected[name] = time.monotonic() - began, self.outputs(name)
-                assert self.expected[name]
-            if name == stage:
-                return
+    def time(self, stage: str) -> float:
+        """Return the seconds of an undisturbed run of the stage."""
+        if stage not in self.seconds:
+            began = time.monotonic()
+            self.finish(stage, self.start(stage))
+            self.seconds[stage] = time.monotonic() - began
+            assert self.outputs(stage) == self.expected[stage]
+        return self.seconds[stage]
 
     def outputs(self, stage: str) -> dict[str, str]:
         """The SHA-256 of every file that lies where a stage writes, hidden ones included."""
@@ -119,22 +101,47 @@ def assert_all_end(session: int, within_s: float = 15.0) -> None:
         time.sleep(0.1)
 
 
+@pytest.fixture
+def killed(clone) -> Project:
+    return Project(clone)
+
+
 @pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Project:
-    return Project(tmp_path_factory.mktemp("killed"))
+def killed_often(project, tmp_path_factory) -> Project:
+    """The clone of the tests that kill at many moments, which time every stage once."""
+    return Project(Path(shutil.copytree(project, tmp_path_factory.mktemp("killed") / "clone", symlinks=True)))
 
 
-def check_killed(project: Project, stage: str, share: float, *, kept: bool) -> None:
-    """Kill a stage after this share of its time, look at what is left, run it again.
+def finished_tars(root: Path) -> int:
+    return len(list(root.glob(".nullscope/shard/*/*/*/*.tar")))
+
+
+def finished_steps(root: Path) -> int:
+    """Steps of the training that the checkpoint holds."""
+    for file in root.glob(".nullscope/train/*/progress.json"):
+        with suppress(OSError):  # it is being replaced
+            return len(json.loads(file.read_text())["history"])
+    return 0
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen, log: Path) -> None:
+    """Wait until the condition holds while the process runs."""
+    until = time.monotonic() + 300
+    while not condition():
+        assert process.poll() is None and time.monotonic() < until, f"it never came so far: {log.read_text()[-2000:]}"
+        time.sleep(0.002)
+
+
+def check_killed(project: Project, stage: str, wait: Callable[[subprocess.Popen], None], *, kept: bool) -> None:
+    """Kill a stage when ``wait`` returns, look at what is left, run it again.
 
     ``kept``: with the outputs of an earlier run in their places, which DVC would have removed.
     """
-    project.prepare(stage)
     expected = project.expected[stage]
     if not kept:
         project.remove(stage)
     process = project.start(stage)
-    time.sleep(share * project.seconds[stage])
+    wait(process)
     process.kill()  # its workers are not told
     process.wait()
     left = {name: digest for name, digest in project.outputs(stage).items() if not Path(name).name.endswith(".partial")}
@@ -158,30 +165,33 @@ def rank_processes(launcher: int) -> dict[int, int]:
     return found
 
 
-@pytest.mark.parametrize("stage", ["shard", "train"])
-def test_a_killed_stage_ends_with_the_same_bytes_when_run_again(project, stage):
-    check_killed(project, stage, random.Random(stage).uniform(0.6, 0.95), kept=False)
+@pytest.mark.parametrize(("stage", "finished", "pieces"), [("shard", finished_tars, 12), ("train", finished_steps, 24)])
+def test_a_killed_stage_ends_with_the_same_bytes_when_run_again(killed, stage, finished, pieces):
+    """Killed in the middle of its work, with some of it finished. Nothing of the work is lost: the second run goes on from it."""
+    some = random.Random(stage).randrange(1, pieces * 2 // 3)
+    log = killed.root / f".{stage}.log"
+    check_killed(killed, stage, lambda process: wait_for(lambda: finished(killed.root) >= some, process, log), kept=False)
 
 
-def test_a_killed_rank_is_started_again_and_the_bytes_are_the_same(project):
+def test_a_killed_rank_is_started_again_and_the_bytes_are_the_same(killed):
     """By our own launcher: nobody runs anything a second time."""
-    project.prepare("shard")
-    project.remove("shard")
-    launcher = project.start("shard", NULLSCOPE_RANKS="2")
+    killed.remove("shard")
+    launcher = killed.start("shard", NULLSCOPE_RANKS="2")
     victim = rank_processes(launcher.pid)[1]
-    time.sleep(0.5 * project.seconds["shard"])
+    wait_for(lambda: finished_tars(killed.root) > 0, launcher, killed.root / ".shard.log")
     os.kill(victim, signal.SIGKILL)
-    project.finish("shard", launcher)
-    assert project.outputs("shard") == project.expected["shard"]
+    killed.finish("shard", launcher)
+    assert killed.outputs("shard") == killed.expected["shard"]
     assert_all_end(launcher.pid)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(4))
-@pytest.mark.parametrize("stage", [name for name in STAGES if name not in ("world", "encoders")])
-def test_killed_at_many_moments(request, project, stage, number):
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_at_many_moments(request, killed_often, stage, number):
     """At the beginning, in the middle, at the end; every other time over the outputs of an earlier run."""
-    if not (request.config.option.markexpr or request.config.option.keyword):
+    if "slow" not in request.config.option.markexpr and not request.config.option.keyword:
         pytest.skip("ten minutes; run with `-m slow`")
-    rng = random.Random(f"{stage}/{number}")
-    check_killed(project, stage, (number + rng.random()) / 4, kept=number % 2 == 1)
+    share = (number + random.Random(f"{stage}/{number}").random()) / 4
+    seconds = share * killed_often.time(stage)
+    check_killed(killed_often, stage, lambda _: time.sleep(seconds), kept=number % 2 == 1)

@@ -23,7 +23,7 @@ from nullscope.detectors.base import Context
 
 ROOT = Path(__file__).parents[1]
 NULLSCOPE = [sys.executable, "-c", "from nullscope.cli import main; main()"]
-EAGER = [sys.executable, "-c", "import nullscope.prediction, nullscope.captioning, nullscope.report.tables; import nullscope.cli"]
+EAGER = [sys.executable, "-c", "import nullscope.prediction, nullscope.captioning, nullscope.report.build; import nullscope.cli"]
 CULPRITS = ("torch", "peft", "transformers", "open_clip", "torchvision", "webdataset", "pyarrow", "PIL", "numpy", "pydantic")
 
 

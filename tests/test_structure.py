@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "shards": {"archives", "tables", "images", "ops"},
     "backbones": {"ops"},
     "detectors": {"backbones", "images", "ops", "shards"},
-    "evaluation": {"tables"},
+    "evaluation": {"ops", "tables"},
     "captioning": {"archives", "backbones", "images", "tables"},
     "caption_writer": {"backbones", "tables"},
     "embedding": {"tables"},
@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "scoring": {"detectors", "shards", "tables"},
     "prediction": {"caption_writer", "images", "model_folder", "ops", "scoring", "shards"},
     "report": {"evaluation", "records", "shards", "tables", "world"},
-    "tracking": set(),
+    "tracking": {"evaluation"},
     "cli": {"backbones", "fetching", "model_folder", "prediction", "report", "shards", "tracking"},
 }
 # Rooms that a stage uses without a change of its result. `caption` and `shard` check every original against its hash in the

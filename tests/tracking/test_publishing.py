@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tracking.synthetic import DETECTORS, STEPS, Project, loss
+from tracking.synthetic import DETECTORS, STEPS, VALIDATION, Project, loss, validation
 
 from nullscope import tracking
 from nullscope.tracking import publishing, store
@@ -37,6 +37,8 @@ def test_a_model_that_was_never_trained_here_appears_complete(project: Project) 
     assert run.info.status == "FINISHED"
     assert project.points("ns_net", "train/bce") == [(step, loss(step)) for step in range(STEPS)]
     assert project.points("ns_net", "train/warm") == [(step, loss(step)) for step in range(5)], "empty cells are no points"
+    for name in VALIDATION:
+        assert project.points("ns_net", f"train/{name}") == [(step, validation(step)[name]) for step in (9, 19, 29)]
     assert "train/epoch" not in run.data.metrics
     assert run.data.metrics["acc_degraded/jpeg_75"] == 0.6
     assert run.data.metrics["f_acc/progan"] == 0.9
@@ -187,7 +189,16 @@ def test_the_folder_one_stands_in_does_not_matter(project: Project, monkeypatch:
     assert not list(Path().glob("ml*"))
 
 
-@pytest.mark.parametrize("line", ["7,0,main,nonsense,1,1", "0,0,main,1,1,1", ",0,main,1,1,1"])
+def test_a_model_without_history_is_published_without_curves(project: Project) -> None:
+    """Released weights have none: a model folder without it is complete."""
+    (project.root / "models" / "ns_net-0" / "history.csv").unlink()
+    assert statuses(tracking.publish(project.root)) == {"clip_lora-0": "created", "ns_net-0": "created"}
+    run = project.run("ns_net")
+    assert run.data.metrics["acc"] == 0.75 and not any(name.startswith("train/") for name in run.data.metrics)
+    assert statuses(tracking.publish(project.root)) == {"clip_lora-0": "unchanged", "ns_net-0": "unchanged"}
+
+
+@pytest.mark.parametrize("line", ["97,0,main,nonsense,1,1,,,", "0,0,main,1,1,1,,,", ",0,main,1,1,1,,,", "97,0,main,1"])
 def test_a_broken_history_is_an_error_that_names_the_line(project: Project, line: str) -> None:
     with open(project.root / "models" / "ns_net-0" / "history.csv", "a") as file:
         file.write(line + "\n")

@@ -22,7 +22,7 @@ from conftest import PATCHES, write_noise_shards
 
 from nullscope.core.contracts import SHARD_KINDS, SPLITS, ContractError
 from nullscope.images.transforms import PatchMosaic
-from nullscope.report.examples import read_examples
+from nullscope.report.figures.examples import read_examples
 from nullscope.shards import tars, upload
 from nullscope.shards.loading import read_whole, training_batches
 from nullscope.shards.reading import list_shards, read_shard

@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from transformers import AutoTokenizer, BlipForConditionalGeneration, BlipImageProcessorPil
+from trees import tree_sha256
 
 import nullscope
 from nullscope.core.config import ParamsError, validate
-from nullscope.core.files import directory_sha256
 from nullscope.world import camera, generators, measure, pretrain_pictures, render, scenes
 from nullscope.world.render import Job, WorldParams, list_jobs, write_world
 
@@ -63,12 +63,12 @@ def _open(data: bytes) -> Image.Image:
 
 def test_bytes_do_not_depend_on_run_or_workers(world: Path, tmp_path: Path) -> None:
     write_world(WorldParams(**SMALL), tmp_path / "two", workers=2)
-    assert directory_sha256(tmp_path / "two") == directory_sha256(world)
+    assert tree_sha256(tmp_path / "two") == tree_sha256(world)
 
 
 def test_another_seed_is_another_world(world: Path, tmp_path: Path) -> None:
     write_world(WorldParams(**SMALL | {"seed": 1}), tmp_path / "other", workers=1)
-    assert directory_sha256(tmp_path / "other") != directory_sha256(world)
+    assert tree_sha256(tmp_path / "other") != tree_sha256(world)
 
 
 def test_more_pictures_of_one_kind_change_no_other(world: Path, tmp_path: Path) -> None:

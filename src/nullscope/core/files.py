@@ -100,8 +100,3 @@ def content_sha256(files: Iterable[Path], root: Path) -> str:
     for file in files:
         digest.update(f"{file.relative_to(root).as_posix()}\0{sha256(file)}\n".encode())
     return digest.hexdigest()
-
-
-def directory_sha256(path: Path) -> str:
-    """Return `content_sha256` of all files under ``path``, in the order of their names."""
-    return content_sha256(sorted(file for file in Path(path).rglob("*") if file.is_file()), path)

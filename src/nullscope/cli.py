@@ -1,4 +1,4 @@
-"""The command ``nullscope``: get data sets, judge images, look at the results, mirror shards, export a tower."""
+"""The command ``nullscope``: get data sets, judge images, look at the results, upload shards, export a tower."""
 
 from __future__ import annotations
 
@@ -142,10 +142,10 @@ def fetch(
         _fail("interrupted: the files that were complete are verified and stay; run the same command again, it continues there")
 
 
-@main.command("mirror-shards")
+@main.command("upload-shards")
 @click.argument("place", metavar="URL")
 @click.option("--shards", default="data/shards", type=PATH, show_default=True, help="Folder of the stage `shard`.")
-def mirror_shards(place: str, shards: Path) -> None:
+def upload_shards(place: str, shards: Path) -> None:
     """Bring the shards to URL, such as s3://bucket/prefix, where NULLSCOPE_SHARDS=URL reads them.
 
     URL is anything that fsspec opens; s3:// needs `pip install 'nullscope[s3]'`. Run again, it goes on where it stopped and sends
@@ -154,17 +154,17 @@ def mirror_shards(place: str, shards: Path) -> None:
 
     \b
     Example:
-      nullscope mirror-shards s3://bucket/prefix
+      nullscope upload-shards s3://bucket/prefix
       NULLSCOPE_SHARDS=s3://bucket/prefix python stages/train.py ns_net 0
     """
     from tqdm import tqdm
 
-    from nullscope.shards.upload import mirror, total_bytes
+    from nullscope.shards.upload import total_bytes, upload
 
     sent = kept = size = 0
     try:
-        with tqdm(total=total_bytes(shards), unit="B", unit_scale=True, desc="mirror") as bar:
-            for tar in mirror(shards, place):
+        with tqdm(total=total_bytes(shards), unit="B", unit_scale=True, desc="upload") as bar:
+            for tar in upload(shards, place):
                 bar.update(tar.bytes)
                 sent, kept, size = sent + tar.sent, kept + (not tar.sent), size + tar.bytes * tar.sent
     except (ValueError, OSError) as error:

@@ -1,13 +1,17 @@
-# Two commands on a fresh machine: `make demo` and `make test`. Everything else is a convenience.
+# Two commands on a fresh machine: `make demo` and `make test`. While you work: `make check`. Everything else is a convenience.
 PYTHON ?= python3
 VENV ?= .venv
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 export MLFLOW_DISABLE_TELEMETRY := true
 
+# Processes that share the tests. Each computes with one thread and needs up to 2 GB.
+WORKERS ?= 2
+PYTEST := python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
+
 READY := $(VENV)/.installed
 
-.PHONY: help env demo test lint params bench clean
+.PHONY: help env demo check test lint params bench clean
 help: ## show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -25,11 +29,15 @@ demo: $(READY) ## run the default pipeline: images, detectors, metrics, report, 
 	python stages/track.py
 	nullscope summary
 
-test: $(READY) ## run the tests
-	python -m pytest
+check: lint ## check the style and run the fast tests: at most two minutes on two cores
+	$(PYTEST) -q -m 'not (e2e or slow or dispatch or browser)'
+
+test: lint ## everything that CI runs: at most ten minutes on two cores
+	$(PYTEST)
 
 lint: $(READY) ## check the style
 	ruff check .
+	ruff format --check .
 
 params: $(READY) ## compose params.yaml from conf/, as `dvc exp run` does
 	python -c "from dvc.utils.hydra import compose_and_dump as c; c('params.yaml', '$(CURDIR)/conf', None, 'config', '.', [])"

@@ -1,8 +1,9 @@
-"""Why the null space leaves the shortcut: is the object's colour still in the frozen features once captions are projected out?
+"""Why the null space leaves the shortcut: is the object's colour still in the frozen features without the captions' directions?
 
 Run it after `dvc repro` on the embedded world with `linear_probe` among the detectors. For a growing number of removed directions
-(the leading ones of all training captions, as `nullscope.ops.null_space`): the cross-validated AUROC of a linear classifier that
-tells colours of the reals from colours of the fakes, and what is left of the energy of the features and of the captions'.
+(the leading ones of all training captions, as in `nullscope.ops.null_space`) it prints the cross-validated AUROC of a linear
+classifier that tells colours of the reals from colours of the fakes, and the share of the energy that is left of the features and
+of the captions' features.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from nullscope.evaluation.separation import separability
 from nullscope.ops.null_space import basis_of_gram, gram, remove
-from nullscope.report.separation import separability
-from nullscope.report.shortcut import fake_colour
+from nullscope.world.colours import is_fake_colour
 
 REMOVED = (0, 1, 4, 8, 16, 32, 64, 96)
 
 
 def main() -> None:
-    colour = {row["image_id"]: fake_colour(row["caption"]) for row in pq.read_table("data/captions.parquet").to_pylist()}
+    colour = {row["image_id"]: is_fake_colour(row["caption"]) for row in pq.read_table("data/captions.parquet").to_pylist()}
     rows = pq.read_table(Path("data/features/linear_probe-0.parquet")).to_pylist()
     rows = [row for row in rows if colour[row["image_id"]] is not None]
     feature_ND = torch.tensor([row["feature"] for row in rows], dtype=torch.float64)

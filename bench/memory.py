@@ -120,8 +120,8 @@ def parameters(root: Path) -> object:
 
 def sort_index(folder: Path, rows: int) -> object:
     """The stage `index` without its files: what the workers would say, sorted, counted and written."""
-    from nullscope.data import index
     from nullscope.images.decoder import Facts
+    from nullscope.sources import index
     from nullscope.sources.folders import Found
     from nullscope.sources.survey import Survey
 
@@ -131,7 +131,7 @@ def sort_index(folder: Path, rows: int) -> object:
             found = Found(f"{where}/{number // 2 % 2}_x/{number:020d}.jpg", where, number // 2 % 2)
             yield found, (hashlib.sha256(str(number).encode()).hexdigest(), Facts(512, 512, "JPEG", 50_000 + number, 90))
 
-    index.survey, index._verdicts = lambda params: Survey(), verdicts
+    index.survey, index._findings = lambda params: Survey(), verdicts
     out = {"index_path": folder / "out.parquet", "rejects_path": folder / "out.csv"}
     return index.build_index(parameters(folder), min_side_px=32, workers=1, **out)
 

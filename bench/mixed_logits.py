@@ -1,20 +1,23 @@
-"""What the frozen probe's logit adds to another detector's: mean over seeds and 95 % interval, for a growing frozen share.
+"""The logit of the frozen probe mixed into that of another detector: fakes found, for a growing share of the probe.
 
-Run it after `dvc exp run -S experiment=forgetting`. The share was chosen on three unseen generators (`chosen on`) and judged on
-the other three (`held out`). Fakes found at 5 % false alarms, so that no threshold has a say.
+Run it after `dvc exp run -S experiment=forgetting`. Means over seeds with 95 % intervals. The share was chosen on three unseen
+generators (`chosen on`), and its effect is measured on the other three (`held out`). At 5 % false alarms, so that no
+threshold has to be chosen.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
 from nullscope.core.config import read_params
 from nullscope.evaluation.metrics import evaluate
-from nullscope.report.seeds import estimate
+from nullscope.evaluation.scores import read_test_scores
+from nullscope.evaluation.seeds import estimate
 
 CHOSEN_ON, HELD_OUT = ("bilinear", "shuffle", "denoiser"), ("cascade", "quantised", "spectral")
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -37,9 +40,10 @@ def main() -> None:
 
 def mixed(name: str, seed: int, share: float, seen: frozenset[str]) -> dict:
     """Return the metrics of (1 - share) times the detector's logit plus share times that of the frozen probe."""
-    scores, frozen = (pq.read_table(f"scores/{run}-{seed}.parquet") for run in (name, "linear_probe"))
+    scores, frozen = (read_test_scores(Path(f"scores/{run}-{seed}.parquet")) for run in (name, "linear_probe"))
     logit_N = (1 - share) * scores["logit"].to_numpy() + share * frozen["logit"].to_numpy()
-    return evaluate(scores.set_column(4, "logit", pa.array(logit_N.astype(np.float32))), seen)
+    mixed_N = pa.array(logit_N.astype(np.float32))
+    return evaluate(scores.set_column(scores.column_names.index("logit"), "logit", mixed_N), seen)
 
 
 if __name__ == "__main__":

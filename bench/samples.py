@@ -33,6 +33,7 @@ MAX_PIXELS = 10**8
 def world_pictures(folder: Path, count: int) -> list[Item]:
     """Render ``count`` pictures of the embedded world, half of them generated."""
     params = {**read_params()["dataset"]["world"], "train_reals": 1, "train_fakes_per_generator": 1}
+    params |= {"val_reals": 1, "val_fakes_per_generator": 1}
     params |= {"test_generators": ["nearest"], "test_reals": count // 2, "test_fakes_per_generator": count - count // 2}
     with contextlib.redirect_stderr(io.StringIO()):  # its progress
         write_world(WorldParams(**params), folder, workers=1)

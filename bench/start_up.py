@@ -24,7 +24,7 @@ from nullscope.model_facts import ModelFacts
 
 ROOT = Path(__file__).parents[1]
 NULLSCOPE = [sys.executable, "-c", "from nullscope.cli import main; main()"]
-EAGER = [sys.executable, "-c", "import nullscope.prediction, nullscope.captioning, nullscope.report.tables; import nullscope.cli"]
+EAGER = [sys.executable, "-c", "import nullscope.prediction, nullscope.captioning, nullscope.report.build; import nullscope.cli"]
 CULPRITS = ("torch", "peft", "transformers", "open_clip", "torchvision", "webdataset", "pyarrow", "PIL", "numpy", "pydantic")
 
 

@@ -1,6 +1,6 @@
-"""audit: data/index.parquet, data/shards/images -> metrics/audit.json: how much of the label the files give away.
+"""audit: data/index.parquet, data/shards/images -> metrics/audit.json: the file bias of the data set.   usage: audit.py
 
-usage: audit.py    of the files as they are or, where `shard.prepare` is set, as they are after preparation
+Where `shard.prepare` is set, of the files as they are after preparation.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from nullscope.core.config import read_params, section_of
 from nullscope.core.contracts import INDEX, SPLITS
 from nullscope.core.files import write_json
 from nullscope.core.ranks import launch
-from nullscope.evaluation.file_audit import COLUMNS, audit
-from nullscope.report.audit import shortcut_lines, shortcuts_table
+from nullscope.evaluation.file_bias import COLUMNS, measure_file_bias
 from nullscope.report.layout import print_table
+from nullscope.report.tables.file_bias import warning_lines, within_table
 from nullscope.shards.prepared import as_prepared
 from nullscope.tables.parquet import read_table
 
@@ -27,13 +27,13 @@ def main() -> None:
     prepare = section_of(read_params(), "shard.prepare")
     if prepare:
         index = as_prepared(index, [SHARDS / split for split in SPLITS])
-    found = audit(index, reals=section_of(read_params(), "dataset.reals"))
-    write_json(METRICS, found)
-    print_table(shortcuts_table(found), Console())
-    for line in shortcut_lines(found):
+    measured = measure_file_bias(index, reals=section_of(read_params(), "dataset.reals"))
+    write_json(METRICS, measured)
+    print_table(within_table(measured), Console())
+    for line in warning_lines(measured):
         print(f"warning: {line}")
     state = f"prepared by {', '.join(prepare)}" if prepare else "as they are"
-    print(f"audit: {index.num_rows} rows {state}, {len(found['test']['subsets'])} test subsets -> {METRICS}")
+    print(f"audit: {index.num_rows} rows {state}, {len(measured['test']['subsets'])} test subsets -> {METRICS}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""embed: captions, index, clip -> data/text/{train,test}.parquet. Frozen text features, one row per distinct image.
+"""embed: captions, index, clip -> data/text/{train,val,test}.parquet. Frozen text features, one row per distinct image.
 
-One file per split, so that another test set trains no detector again.
+One file per split, so that another test set does not make any detector train again.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -13,6 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nullscope.core.config import load_params, read_params, section_of
+from nullscope.core.contracts import SPLITS
 from nullscope.core.files import write_json
 from nullscope.core.ranks import launch, workers
 from nullscope.sources.dataset import DatasetParams
@@ -40,13 +41,16 @@ def main() -> None:
 
 def report(counts: dict) -> None:
     """Print the counts as a table."""
-    for split in ("train", "test"):
+    for split in SPLITS:
         for subset, images in sorted(counts[split].items()):
             print(f"{split:5}  {subset:24} {images['real']:8} real {images['fake']:8} fake")
     for split, subsets in counts["unexpected"].items():
         for subset, found in subsets.items():
             print(f"not as published  {split:5}  {subset:24} {_against(found)}")
-    print(f"{counts['images']} images ({counts['duplicates']} repeated, {counts['leakage']} in both splits) -> {INDEX}")
+    shared = ", ".join(f"{images} in {pair.replace('_', ' and ')}" for pair, images in counts["leakage_between"].items())
+    print(f"{counts['images']} images ({counts['duplicates']} repeated; {shared}) -> {INDEX}")
+    if not counts["val"]:
+        print("warning: no validation images, so no threshold can be chosen; set dataset.val or dataset.val_fraction")
     for why, folders in counts["ignored"].items():
         for folder, files in folders.items():
             print(f"ignored {files:8}  {why.replace('_', ' ')}: {folder}")

@@ -1,6 +1,6 @@
-"""report: all that the stages before it leave -> metrics/summary.json, reports/.   usage: report.py
+"""report: the outputs of all stages before it -> metrics/summary.json, reports/.   usage: report.py
 
-With one BLAS thread: a sum that is split among threads is rounded otherwise, and t-SNE would draw another map on another machine.
+With one BLAS thread: a sum that threads share is rounded differently, and t-SNE would draw another map on another machine.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from threadpoolctl import threadpool_limits
 
 from nullscope.core.files import replacing_directory, write_json
 from nullscope.core.ranks import launch
-from nullscope.report.inputs import read_inputs
+from nullscope.report.build import build_report
 from nullscope.report.page import write_report
-from nullscope.report.tables import print_summary
+from nullscope.report.tables.generators import print_summary
 
 REPORTS, SUMMARY = Path("reports"), Path("metrics/summary.json")
 
 
 def main() -> None:
     with threadpool_limits(1):
-        inputs = read_inputs(Path())
-        with replacing_directory(REPORTS) as out:
-            write_report(inputs, out)
-    write_json(SUMMARY, inputs.summary)
-    print_summary(inputs.summary, Console())
-    print(f"report: {', '.join(inputs.curves)} -> {REPORTS / 'index.html'}, {REPORTS}/tables, {REPORTS}/figures, {SUMMARY}")
+        report = build_report(Path())
+    with replacing_directory(REPORTS) as out:
+        write_report(report, out)
+    write_json(SUMMARY, report.summary)
+    print_summary(report.summary, Console())
+    print(f"report: {', '.join(report.runs)} -> {REPORTS / 'index.html'}, {REPORTS}/tables, {REPORTS}/figures, {SUMMARY}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""shard: index, images -> data/shards/{patches,images}/{train,test}/*.tar and the list of them."""
+"""shard: index, images -> data/shards/{patches,images}/{train,val,test}/*.tar and the list of them."""
 
 from pathlib import Path
 

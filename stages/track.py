@@ -1,6 +1,6 @@
-"""track: models, metrics, reports -> MLflow. Follows `dvc repro` or `dvc pull`; changes nothing that is up to date.
+"""track: models, metrics, reports -> MLflow, after `dvc repro` or `dvc pull`. What is up to date stays as it is.
 
-Not a stage of dvc.yaml: DVC would skip it on the machine that pulled the results, where it has the most to do.
+Not a stage of dvc.yaml: DVC would skip it on a machine that pulled the results, which MLflow there does not know yet.
 """
 
 import sys
@@ -20,7 +20,7 @@ def main() -> int:
     except ValueError as error:
         print(f"track: {error}", file=sys.stderr)
         return 1
-    if not rows:  # switched off, which publish has said
+    if not rows:  # tracking is switched off; publish has printed so
         return 0
     console.print(_table(rows))
     print(f"\nTo look at them: {tracking.viewer()}")

@@ -1,4 +1,15 @@
-"""Small artefacts for the tests: a CLIP of two blocks, and a folder of shards of noise images with captions' features."""
+"""What all tests share: one thread, the order in which two workers take the files, and a small world for detectors.
+
+The small world is a CLIP of two blocks, and shards of noise images with text features of their captions.
+"""
+
+import os
+
+# Before numpy and torch are imported, and for every process that a test starts. The tests compute little at a time: two threads
+# would wait for each other, and `make test` uses the cores by two workers. It costs no coverage: the stages compute with one
+# thread anyway (`core.ranks.device`), and the tests that ask whether threads matter set their number themselves.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
 
 import io
 import json
@@ -110,6 +121,28 @@ def save_model(out: Path, detector, name: str, params: dict, context: Context, *
     own = {"patches": context.patches.model_dump(), "max_pixels": 10**6, "caption": {}, **more}
     model_folder.save(out, detector, ModelFacts(detector=name, seed=0, params=params, **own), folders)
     return out
+
+
+# Where two workers begin: with what takes longest, so that neither waits at the end for the other. The end-to-end run, which
+# later tests need, comes first.
+LONGEST = ("e2e/test_pipeline.py::test_every_stage", "test_distributed.py", "test_scale.py", "backbones/test_vit_l_14.py", "e2e/")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Under pytest-xdist, let one worker run a whole file, so that its fixtures are made once; of tests/e2e, a test at a time."""
+    if not hasattr(config, "workerinput"):
+        return
+    places = {}
+    for item in items:
+        place = item.path.relative_to(ROOT / "tests").as_posix()
+        if place.startswith("report/"):  # one project for all files
+            place = "report/"
+        if place.startswith("e2e/"):
+            place += f"::{item.originalname}"
+        places[item] = next((number for number, start in enumerate(LONGEST) if place.startswith(start)), len(LONGEST))
+        item.add_marker(pytest.mark.xdist_group(place))
+    items.sort(key=places.__getitem__)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import ROOT, conf_of
 from safetensors.torch import load_file
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from nullscope import detectors, model_folder
 from nullscope.backbones.sharing import BatchNorm2d, RowDropout, Shared, shared, synchronised
@@ -26,11 +27,12 @@ from nullscope.training import Training
 
 CPU = torch.device("cpu")
 BATCH = 8  # images: three ranks get 3, 3 and 2
-# What the rounding of sums may do over these 10 or 20 steps in float32. Measured: 4e-7 of a loss, 8e-7 on a weight. Adam divides
-# a gradient by its own size: where one is nothing but rounding, a weight still moves by up to lr a step. So it is in Advanced
-# NS-Net, of whose weights 4e-5 was measured.
-LOSS_RTOL, WEIGHT_ATOL, ADVANCED_ATOL = 1e-5, 1e-5, 3e-4
-NAMES = [*detectors.NAMES, "advanced_ns_net_notebook", "dgs_net_official", "small_resnet"]
+LOSS_RTOL, WEIGHT_ATOL = 1e-5, 1e-6
+# A gradient is a sum. On several ranks it is summed in another order, so each of its numbers is off by some roundings of the
+# largest one. A contrastive loss divides similarities, and so their roundings, by its temperature. (Measured with all methods,
+# times the temperature: 4 roundings.) `Freedom` says what that does to weights.
+ROUNDINGS = 16
+NAMES = [*detectors.NAMES, "advanced_ns_net_notebook", "dgs_net_official"]
 
 # What every rank runs: train all that is named, one after the other, and let rank 0 write weights and losses.
 SCRIPT = """
@@ -81,6 +83,31 @@ class Result:
     losses: torch.Tensor  # every term of every step, one after the other
     weights: dict[str, torch.Tensor]
     resumed: int = 0
+    freedom: dict[str, torch.Tensor] = field(default_factory=dict)  # of the weights that were trained: `Freedom`
+
+
+class Freedom:
+    """How far each weight of a detector may drift when its gradients are off by some roundings, by the arithmetic of Adam.
+
+    A step moves a weight by lr * m / (sqrt(v) + eps), where m is the mean of its gradients g and v that of their squares. An
+    error d of g moves the step by at most lr * d / sqrt(v) in m and as much in v; and no error by more than 2 lr, from one
+    direction to the other. So a weight with a strong gradient is held to a millionth, and one whose gradient is nothing but
+    rounding is free to go anywhere that Adam can take it.
+    """
+
+    def __init__(self, detector: torch.nn.Module) -> None:
+        self.names = {id(tensor): name for name, tensor in detector.named_parameters()}
+        self.of = {name: torch.zeros_like(tensor) for name, tensor in detector.named_parameters()}
+        self.noise = ROUNDINGS * 2.0**-24 / getattr(detector.params, "temperature", 1.0)  # of the largest gradient
+
+    def __call__(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        """Add what one step allows; called after every step."""
+        trained = [(group, weight) for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None]
+        error = self.noise * max(weight.grad.abs().max() for _, weight in trained)
+        for group, weight in trained:
+            state = optimizer.state[weight]
+            variance = state["exp_avg_sq"] / (1 - group["betas"][1] ** state["step"])
+            self.of[self.names[id(weight)]] += 2 * group["lr"] * (error / (variance.sqrt() + group["eps"])).clamp(max=1)
 
 
 def params_of(name: str, **changes) -> dict:
@@ -119,8 +146,11 @@ def alone(small, scratch: Path, name: str, params: dict) -> Result:
     torch.set_num_threads(1)
     detector = detectors.build(name, params, small.context, seed=0)
     run = Training(detector, small.data(detector), seed=0, device=CPU, scratch=scratch / name)
+    freedom = Freedom(detector)
+    hook = register_optimizer_step_post_hook(freedom)
     losses = [value for step in run.run() for value in step.losses.values()]
-    return Result(torch.tensor(losses, dtype=torch.float64), model_folder.kept(detector))
+    hook.remove()
+    return Result(torch.tensor(losses, dtype=torch.float64), model_folder.kept(detector), freedom=freedom.of)
 
 
 def assert_same_bits(one: Result, other: Result) -> None:
@@ -128,14 +158,15 @@ def assert_same_bits(one: Result, other: Result) -> None:
     assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
 
 
-def assert_close(one: Result, other: Result, *, loss_rtol: float = LOSS_RTOL, atol: float = WEIGHT_ATOL) -> None:
-    torch.testing.assert_close(other.losses, one.losses, rtol=loss_rtol, atol=1e-7)
+def assert_close(one: Result, other: Result) -> None:
+    torch.testing.assert_close(other.losses, one.losses, rtol=LOSS_RTOL, atol=1e-7)
     assert one.weights.keys() == other.weights.keys()
-    for name in one.weights:
-        torch.testing.assert_close(other.weights[name], one.weights[name], rtol=0, atol=atol)
+    for name, weight in one.weights.items():
+        distance, allowed = (other.weights[name] - weight).abs(), one.freedom.get(name, torch.tensor(0.0)) + WEIGHT_ATOL
+        assert (distance <= allowed).all(), f"{name}: {(distance / allowed).max():.1f} times as far off as rounding explains"
 
 
-JOBS = {name: params_of(name) for name in NAMES}
+JOBS = {name: params_of(name) for name in [*NAMES, "small_resnet"]}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -167,11 +198,18 @@ def three_ranks(small, tmp_path_factory) -> dict[str, Result]:
 @pytest.mark.parametrize("name", NAMES)
 def test_ranks_train_the_model_of_one(request, one_rank, count, name):
     several = request.getfixturevalue(f"{count}_ranks")
-    if name == "small_resnet":  # from random weights, with batch normalisation and AdamW: rounding grows tenfold in ten steps
-        torch.testing.assert_close(several[name].losses[:5], one_rank[name].losses[:5], rtol=1e-6, atol=0)
-        assert_close(one_rank[name], several[name], loss_rtol=1e-4, atol=ADVANCED_ATOL)
-    else:
-        assert_close(one_rank[name], several[name], atol=ADVANCED_ATOL if name == "advanced_ns_net" else WEIGHT_ATOL)
+    assert_close(one_rank[name], several[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", ["two", "three"])
+def test_batch_normalisation_over_ranks_is_that_of_one(request, one_rank, count):
+    """From random weights, with AdamW, rounding grows tenfold in ten steps: the first ones are held close."""
+    one, several = one_rank["small_resnet"], request.getfixturevalue(f"{count}_ranks")["small_resnet"]
+    torch.testing.assert_close(several.losses[:5], one.losses[:5], rtol=1e-6, atol=0)
+    torch.testing.assert_close(several.losses, one.losses, rtol=1e-4, atol=0)
+    for name, weight in one.weights.items():
+        torch.testing.assert_close(several.weights[name], weight, rtol=0, atol=3e-4)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -66,15 +67,24 @@ def test_the_defaults_give_a_table_of_numbers(scale):
     assert all(row["300,000"] > 0 and row["10,000,000"] > row["300,000"] for row in rows)
 
 
-def measured(job: str, kind: str | None, rows: int, folder: Path) -> dict[str, float]:
+@pytest.fixture(scope="module")
+def fabricated(tmp_path_factory):
+    """Return the function that returns a folder with the tables of a kind, of so many rows; each is made once for all jobs."""
+
+    @cache
+    def folder_of(kind: str | None, rows: int) -> Path:
+        folder = tmp_path_factory.mktemp(f"{kind}_{rows}")
+        if kind:
+            subprocess.run([sys.executable, str(BENCH / "memory.py"), "--fabricate", kind, str(folder), str(rows)], check=True)
+        return folder
+
+    return folder_of
+
+
+def measured(job: str, folder: Path, rows: int) -> dict[str, float]:
     """What bench/memory.py finds of one job, in MB."""
-    here = folder / str(rows)
-    here.mkdir()
-    command = [sys.executable, str(BENCH / "memory.py")]
-    if kind:
-        subprocess.run([*command, "--fabricate", kind, str(here), str(rows)], check=True, cwd=folder)
-    done = subprocess.run([*command, "--measure", job, str(here), str(rows)], check=True, cwd=folder, stdout=subprocess.PIPE)
-    return json.loads(done.stdout)
+    command = [sys.executable, str(BENCH / "memory.py"), "--measure", job, str(folder), str(rows)]
+    return json.loads(subprocess.run(command, check=True, cwd=folder, stdout=subprocess.PIPE).stdout)
 
 
 # Bytes a row may add to the peak. A list of items took 1,000, captions 420, features 11,000, the index sorted in memory 360.
@@ -88,15 +98,15 @@ LIMITS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("job", LIMITS)
-def test_memory_does_not_grow_with_the_rows(job, tmp_path):
+def test_memory_does_not_grow_with_the_rows(job, fabricated):
     """From 500 to 900 thousand rows: a split of half of them is about two runs of the sorter, so that its buffers are full."""
     kind, limit = LIMITS[job]
-    few, many = (measured(job, kind, rows, tmp_path)["peak_mb"] for rows in (500_000, 900_000))
+    few, many = (measured(job, fabricated(kind, rows), rows)["peak_mb"] for rows in (500_000, 900_000))
     assert (many - few) * 1e6 / 400_000 < limit
 
 
 @pytest.mark.slow
-def test_text_features_are_not_held(tmp_path):
+def test_text_features_are_not_held(fabricated):
     """Of 3 kB a row, the ids alone: pages of a mapped file are the kernel's. What an allocator keeps scatters by 100 MB."""
-    few, many = (measured("text", "text", rows, tmp_path)["own_mb"] for rows in (140_000, 350_000))
+    few, many = (measured("text", fabricated("text", rows), rows)["own_mb"] for rows in (140_000, 350_000))
     assert (many - few) * 1e6 / 210_000 < 1500

@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "shards": {"archives", "tables", "images", "ops"},
     "backbones": {"ops"},
     "detectors": {"backbones", "images", "ops", "shards"},
-    "evaluation": {"tables"},
+    "evaluation": {"ops", "tables"},
     "captioning": {"archives", "backbones", "images", "tables"},
     "caption_writer": {"backbones"},
     "embedding": {"tables"},
@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "scoring": {"detectors", "shards", "tables"},
     "prediction": {"backbones", "caption_writer", "images", "model_facts", "model_folder", "ops", "scoring", "shards", "tables"},
     "report": {"evaluation", "records", "shards", "tables", "world"},
-    "tracking": set(),
+    "tracking": {"evaluation"},
     "nullscope": {"prediction"},
     "cli": {"backbones", "fetching", "model_folder", "prediction", "report", "shards", "tracking"},
 }

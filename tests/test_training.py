@@ -1,4 +1,7 @@
-"""The training loop: a resumed training ends with the weights of an uninterrupted one, and says what is wrong."""
+"""The training loop: what changes no weight, how often it waits for the device, and errors that say what is wrong.
+
+That a resumed training ends with the weights of an uninterrupted one is tested in test_resume.py.
+"""
 
 import pytest
 import torch
@@ -15,29 +18,6 @@ CPU = torch.device("cpu")
 def begin(small, scratch, **changes):
     detector = detectors.build("ns_net", {**conf_of("ns_net"), "epochs": 3, "batch_size": 8, **changes}, small.context, seed=0)
     return Training(detector, small.data(detector), seed=0, device=CPU, scratch=scratch)
-
-
-@pytest.mark.parametrize("killed_after", [1, 5, 7, 12])
-def test_a_resumed_training_ends_where_an_uninterrupted_one_does(small, tmp_path, killed_after):
-    """Killed in the middle of an epoch, at its end, and later; the checkpoint may be older than the last step."""
-    whole = begin(small, tmp_path / "whole")
-    list(whole.run())
-    killed = begin(small, tmp_path / "killed")
-    killed.checkpoint_s, steps = 0.0, killed.run()
-    for _ in range(killed_after):
-        next(steps)
-    killed.checkpoint_s = 1e9
-    for _ in range(2):
-        next(steps)
-    steps.close()
-    resumed = begin(small, tmp_path / "killed")
-    assert len(resumed.history) == killed_after
-    assert len(list(resumed.run())) == len(whole) - killed_after
-    assert resumed.history == whole.history
-    assert [list(step.row()) for step in resumed.history] == [list(step.row()) for step in whole.history]  # columns, in order
-    expected = model_folder.kept(whole.detector)
-    for name, tensor in model_folder.kept(resumed.detector).items():
-        assert torch.equal(tensor, expected[name]), name
 
 
 def test_workers_change_no_weight(small, tmp_path):

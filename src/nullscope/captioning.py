@@ -1,4 +1,4 @@
-"""Captions of images: decoding and resizing in the loader's processes, which read ahead; BLIP on the device."""
+"""Captions of images. The loader's processes decode and resize ahead; BLIP runs on the device."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def captions(
 ) -> Iterator[pa.Table]:
     """Yield a table of `contracts.CAPTIONS` for every chunk of images, in order."""
     captioner = Captioner(blip, params, device)
-    # A batch never spans two chunks: what BLIP computes for a chunk is the same whichever rank has it.
+    # A batch never spans two chunks, so BLIP computes the same for a chunk on any rank.
     starts = [(chunk, start) for chunk in chunks for start in range(0, len(chunk), params.batch_size)]
     batches = [chunk[start : start + params.batch_size] for chunk, start in starts]
     read = _Pixels(batches, PixelReader(blip), max_pixels)

@@ -83,7 +83,7 @@ def summary(metrics: Path) -> None:
     """Show the table of the last `dvc repro`: accuracy of every detector on every generator."""
     from rich.console import Console
 
-    from nullscope.report.tables import print_summary
+    from nullscope.report.tables.generators import print_summary
     from nullscope.tracking import viewer
 
     try:

@@ -20,7 +20,7 @@ BATCH_SIZE = 256  # captions of one forward pass
 
 
 def captions_of(split: str, captions: Path, index: Path, rows: int) -> Spill:
-    """Return the captions of a split's distinct images, sorted by id, in batches of ``rows``; they lie on the disk.
+    """Return the captions of a split's distinct images, sorted by id, in batches of ``rows`` that lie on the disk.
 
     Raises `ContractError` if an image has none.
     """
@@ -28,7 +28,7 @@ def captions_of(split: str, captions: Path, index: Path, rows: int) -> Spill:
 
 
 def _joined(split: str, captions: Path, index: Path) -> Iterator[pa.RecordBatch]:
-    """Yield the captions whose ids the split has: two streams in the order of the ids, side by side."""
+    """Yield the captions of the split's images. Both tables are in the order of the ids, so they are read side by side."""
     stream = (batch["image_id"] for batch in distinct_rows(index, split, ["image_id"]))
     ids, missing = pa.array([], pa.string()), 0
     for batch in read_batches(captions, CAPTIONS):

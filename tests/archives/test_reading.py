@@ -170,7 +170,7 @@ def test_a_replaced_archive_is_read_anew_and_few_stay_open(tmp_path):
     for number in range(reading.OPEN + 3):
         pack(tmp_path / f"{number}.zip", {"x": str(number).encode()})
         assert read_source(tmp_path / f"{number}.zip::x") == str(number).encode()
-    assert len(reading._SHELF.open) == reading.OPEN
+    assert len(reading._ARCHIVES.open) == reading.OPEN
     pack(tmp_path / "0.zip", {"x": b"another"})
     assert read_source(tmp_path / "0.zip::x") == b"another"
 
@@ -246,6 +246,6 @@ def test_parts_made_by_info_zip_are_read(tmp_path, flags):
     assert (tmp_path / "x.z02").exists()
     assert {name: read_source(Path(f"{tmp_path}/x.zip::{name}")) for name in files} == files
     (tmp_path / "x.z02").unlink()
-    reading._SHELF.open.clear()
+    reading._ARCHIVES.open.clear()
     with pytest.raises(OSError, match=r"expected \d parts before it \(x\.z01 and so on\), found 1"):
         members(tmp_path / "x.zip")

@@ -1,5 +1,7 @@
 """Nothing is tied to the tiny encoders: the papers' image tower, randomly initialised, trains a step, saves and scores."""
 
+import shutil
+
 import open_clip
 import pytest
 import torch
@@ -18,13 +20,20 @@ CPU = torch.device("cpu")
 PATCHES = PatchParams(patch_px=32, grid=7, fill="repeat")
 
 
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """The folder of the CLIP: 1.2 GB, and as much work to make as the rest of the tests."""
+    config = open_clip.get_model_config("ViT-L-14-quickgelu")
+    folder = tmp_path_factory.mktemp("vit_l_14") / "clip"
+    yield write_clip(folder, config["vision_cfg"], width=config["embed_dim"], quick_gelu=True)
+    shutil.rmtree(folder)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["clip_lora", "advanced_ns_net", "dgs_net"])  # plain, with captions in testing, in two phases
-def test_vit_l_14_trains_a_step_and_scores(name, tmp_path):
-    config = open_clip.get_model_config("ViT-L-14-quickgelu")
-    clip = write_clip(tmp_path / "clip", config["vision_cfg"], width=config["embed_dim"], quick_gelu=True)
+def test_vit_l_14_trains_a_step_and_scores(name, clip, tmp_path):
     ids = write_noise_shards(tmp_path / "shards", "patches", PATCHES, images=2, per_shard=2)
-    write_texts(tmp_path / "text.parquet", ids, config["embed_dim"])
+    write_texts(tmp_path / "text.parquet", ids, 768)
     params = conf_of(name)
     params |= {key: 1 for key in params if key.endswith("epochs")} | {"batch_size": 2}
     if "null_space" in params:

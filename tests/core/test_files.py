@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from trees import tree_sha256
 
-from nullscope.core.files import directory_sha256, replacing, replacing_directory, sha256, write_json
+from nullscope.core.files import replacing, replacing_directory, sha256, write_json
 
 
 def names(folder: Path) -> set[str]:
@@ -355,7 +356,7 @@ def test_a_folders_hash_depends_on_names_and_contents_only(tmp_path: Path) -> No
     first = make_tree(tmp_path / "x", files)
     second = make_tree(tmp_path / "y", dict(reversed(files.items())))
     os.utime(second / "b", (0, 0))
-    assert directory_sha256(first) == directory_sha256(second)
+    assert tree_sha256(first) == tree_sha256(second)
 
 
 def test_a_folders_hash_does_not_depend_on_the_order_in_which_the_disk_lists_it(
@@ -363,10 +364,10 @@ def test_a_folders_hash_does_not_depend_on_the_order_in_which_the_disk_lists_it(
 ) -> None:
     """Every file system has an order of its own."""
     folder = make_tree(tmp_path / "x", {"b": "1", "a/c": "2", "a/b": "", "a-": "3"})
-    before = directory_sha256(folder)
+    before = tree_sha256(folder)
     listed = sorted(folder.rglob("*"), reverse=True)
     monkeypatch.setattr(Path, "rglob", lambda *_: iter(listed))
-    assert directory_sha256(folder) == before
+    assert tree_sha256(folder) == before
 
 
 @pytest.mark.parametrize(
@@ -383,4 +384,4 @@ def test_a_folders_hash_does_not_depend_on_the_order_in_which_the_disk_lists_it(
 def test_a_folders_hash_sees_every_change(tmp_path: Path, other: dict[str, str]) -> None:
     """Another content, name, place, a file less, a file more, contents exchanged."""
     base = make_tree(tmp_path / "x", {"a": "1", "b": "2"})
-    assert directory_sha256(base) != directory_sha256(make_tree(tmp_path / "y", other))
+    assert tree_sha256(base) != tree_sha256(make_tree(tmp_path / "y", other))

@@ -90,7 +90,7 @@ def test_ranks_share_the_work_without_overlap(monkeypatch):
 def test_a_stage_that_runs_alone_does_so_under_a_users_own_launcher(tmp_path):
     script = tmp_path / "stage.py"
     script.write_text(
-        "import sys\nfrom pathlib import Path\nfrom nullscope import ranks\n"
+        "import sys\nfrom pathlib import Path\nfrom nullscope.core import ranks\n"
         "def main(): Path(sys.argv[1], str(ranks.rank())).touch()\nranks.launch(main, alone=True)\n"
     )
     (tmp_path / "ran").mkdir()
@@ -130,7 +130,7 @@ def test_a_worker_ends_with_the_process_that_started_it(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(
         "import multiprocessing, os, signal, sys, time\nfrom concurrent.futures import ProcessPoolExecutor\n"
-        "from nullscope import ranks\n"
+        "from nullscope.core import ranks\n"
         "if __name__ == '__main__':\n"
         "    pool = ProcessPoolExecutor(2, multiprocessing.get_context(sys.argv[1]), ranks.end_with_parent)\n"
         "    print(*{pool.submit(os.getpid).result() for _ in range(9)}, flush=True)\n"

@@ -1,6 +1,7 @@
 """What every detector promises to the training loop and to scoring. A new detector is tested by being there."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 
@@ -105,31 +106,58 @@ def test_gradients_reach_all_that_a_phase_trains_and_nothing_else(name, small):
     assert moved == {name for name, p in detector.named_parameters() if p.requires_grad}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_saved_detector_scores_identically_in_a_fresh_process(name, small, tmp_path):
+# What a fresh process does with the folders of detectors: it prints the logits of each as one line of JSON.
+SCORE = """
+import json, sys, conftest
+from pathlib import Path
+import torch
+from nullscope import detectors, model_folder
+from nullscope.scoring import logits
+from nullscope.shards.loading import read_whole
+from nullscope.shards.reading import list_shards
+from nullscope.tables.text import TextTable
+
+detectors.NAMES.append("small_resnet")
+shards, cpu = Path(sys.argv[1]), torch.device("cpu")
+for model in sys.argv[2:]:
+    detector, _ = model_folder.load_unmerged(Path(model))
+    text = TextTable.read(shards / "text.parquet") if detector.captions_at_inference else None
+    rows = read_whole(list_shards(shards / detector.transform.kind), detector.transform, workers=0)
+    print(json.dumps([value for each in rows for value in logits(detector, each, cpu, text)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def here_and_there(small, tmp_path_factory):
+    """The logits of every detector, by its name: where it was trained, and in another process. One process for all of them."""
+    folder, here = tmp_path_factory.mktemp("contract"), {}
+    (folder / "blip").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detectors, "NAMES", NAMES)
+        for name in NAMES:
+            detector = train_and_save(name, small, folder)
+            captions = captions_of(detector, small)
+            here[name] = [value for rows in whole(detector, small) for value in logits(detector, rows, CPU, captions)]
+    command = [sys.executable, "-c", SCORE, str(small.folder), *(str(folder / name) for name in NAMES)]
+    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT / "tests").stdout
+    there = dict(zip(NAMES, map(json.loads, printed.splitlines()), strict=True))
+    return {name: (here[name], there[name]) for name in NAMES}
+
+
+def train_and_save(name, small, folder):
     detector = build(name, small, epochs=1, batch_size=8)
-    training = Training(detector, small.data(detector), seed=0, device=CPU, scratch=tmp_path / "scratch")
+    training = Training(detector, small.data(detector), seed=0, device=CPU, scratch=folder / "scratch" / name)
     list(training.run())
-    blip = tmp_path / "blip"
-    blip.mkdir()
     params = {**conf_of(name), "epochs": 1, "batch_size": 8}
-    save_model(tmp_path / "model", detector, name, params, small.context, blip=blip)
-    assert (tmp_path / "model/blip").is_dir() == detector.captions_at_inference
-    here = [value for rows in whole(detector, small) for value in logits(detector, rows, CPU, captions_of(detector, small))]
-    script = (
-        "import sys, torch, conftest; from pathlib import Path; from nullscope import detectors, model_folder\n"
-        "from nullscope.scoring import logits\n"
-        "from nullscope.shards.reading import list_shards; from nullscope.shards.loading import read_whole\n"
-        "from nullscope.tables.text import TextTable\n"
-        "detectors.NAMES.append('small_resnet')\n"
-        "d, _ = model_folder.load_unmerged(Path(sys.argv[1]))\n"
-        "text = TextTable.read(Path(sys.argv[2]) / 'text.parquet') if d.captions_at_inference else None\n"
-        "for rows in read_whole(list_shards(Path(sys.argv[2]) / d.transform.kind), d.transform, workers=0):\n"
-        "    print(*map(repr, logits(d, rows, torch.device('cpu'), text)), sep='\\n')"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path / "model"), str(small.folder)]
-    there = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT / "tests").stdout.split()
-    assert [float(value) for value in there] == here
+    save_model(folder / name, detector, name, params, small.context, blip=folder / "blip")
+    assert (folder / name / "blip").is_dir() == detector.captions_at_inference
+    return detector
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_saved_detector_scores_identically_in_a_fresh_process(name, here_and_there):
+    here, there = here_and_there[name]
+    assert len(here) == 40 and there == here
 
 
 @pytest.mark.parametrize("name", NAMES)

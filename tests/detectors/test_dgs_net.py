@@ -380,39 +380,6 @@ def test_phases_in_their_order_each_moves_its_own_parameters_alone(small, tmp_pa
     assert len(adapters) == 2 * 3 * 2  # A and B of q, k and v of two blocks
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(small, tmp_path_factory):
-    run = begin(small, tmp_path_factory.mktemp("whole"))
-    list(run.run())
-    return run
-
-
-def begin(small, scratch):
-    detector = build(small, epochs=2, teacher_epochs=2, batch_size=8)
-    return Training(detector, small.data(detector), seed=0, device=CPU, scratch=scratch)
-
-
-@pytest.mark.parametrize("killed_after", [3, 5, 9, 10, 13, 19])
-def test_resumed_in_either_phase_it_ends_where_an_uninterrupted_training_does(small, uninterrupted, tmp_path, killed_after):
-    """In the middle of an epoch, between epochs, at the last step of `frozen_head`; the checkpoint is two steps old."""
-    killed = begin(small, tmp_path)
-    killed.checkpoint_s, steps = 0.0, killed.run()
-    for _ in range(killed_after):
-        next(steps)
-    killed.checkpoint_s = 1e9
-    for _ in range(min(2, 20 - killed_after)):
-        next(steps)
-    steps.close()
-    resumed = begin(small, tmp_path)
-    assert len(resumed.history) == killed_after
-    assert len(list(resumed.run())) == 20 - killed_after
-    assert resumed.history == uninterrupted.history
-    expected = model_folder.kept(uninterrupted.detector)
-    assert any(name.startswith("frozen_head") for name in expected)
-    for name, tensor in model_folder.kept(resumed.detector).items():
-        assert torch.equal(tensor, expected[name]), name
-
-
 def test_without_a_prior_there_is_no_teacher(small, tmp_path):
     """No phase, no loss, nothing of it saved; what is saved loads."""
     detector = trained(small, tmp_path / "scratch", prior_weight=0.0)

@@ -29,7 +29,7 @@ def hub(monkeypatch):
         "train/sdv1.4.zip": noise(3, 30_000),
         "test/ProGAN.zip": noise(4, 10_000),
         "test/note.txt": b"not in LFS",
-        "val/car.zip": noise(5, 5_000),
+        "extra/car.zip": noise(5, 5_000),
     }
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", CHUNK)
     monkeypatch.delenv("HF_TOKEN", raising=False)

@@ -37,7 +37,7 @@ def fetched(hub):
 def test_everything_comes_and_is_verified(hub, fetch, tmp_path):
     result = fetch("aigibench")
     assert result.exit_code == 0, result.output
-    assert on_disk(tmp_path / "data") == fetched(hub)  # and val/ is left out
+    assert on_disk(tmp_path / "data") == fetched(hub)  # and extra/ is left out
     found = record(tmp_path / "data")
     assert found["source"] == {"kind": "huggingface", "repository": AIGIBENCH, "revision": COMMIT}
     assert sorted(found["files"]) == WANTED
@@ -68,25 +68,27 @@ def test_a_second_run_asks_for_no_content(hub, fetch):
 
 
 def test_what_one_data_set_fetched_another_of_the_same_repository_has(hub, fetch, tmp_path):
+    hub.files[AIGIBENCH] |= {"val/car.zip": noise(7, 900), "val/sdv1.4.zip": noise(8, 900)}
     fetch("aigibench_setting_1")
-    assert sorted(on_disk(tmp_path / "data")) == [name for name in WANTED if "sdv" not in name]
+    assert sorted(on_disk(tmp_path / "data")) == [name for name in (*WANTED, "val/car.zip") if "sdv" not in name]
     before = len(hub.contents())
-    assert "1 of them fetched now" in fetch("aigibench").stdout
-    assert hub.contents()[before:] == [("train/sdv1.4.zip", None)]
+    assert "2 of them fetched now" in fetch("aigibench").stdout
+    assert hub.contents()[before:] == [("train/sdv1.4.zip", None), ("val/sdv1.4.zip", None)]
 
 
 def test_only_takes_a_part_and_names_what_there_is_when_nothing_fits(hub, fetch, tmp_path):
     assert fetch("aigibench", "--only", "test/*", "--only", "train/cat.zip").exit_code == 0
     assert sorted(on_disk(tmp_path / "data")) == ["test/ProGAN.zip", "test/note.txt", "train/cat.zip"]
     refused = sentence(fetch("aigibench", "--only", "test/*", "--only", "test/Progan.zip"))
-    assert "test/Progan.zip" in refused and "test/ProGAN.zip, test/note.txt" in refused and "val/" not in refused
+    assert "test/Progan.zip" in refused and "test/ProGAN.zip, test/note.txt" in refused and "extra/" not in refused
 
 
 def test_files_may_lie_elsewhere_than_in_the_repository(hub, fetch, tmp_path):
     data = noise(9, 3000)
     hub.files["sywang/CNNDetection"] = {"CNN_synth_testset.zip": data, "progan_train.7z.001": data, "progan_val.zip": data}
     result = fetch("forensynths")
-    assert sorted(on_disk(tmp_path / "data")) == ["test/CNN_synth_testset.zip", "volumes/progan_train.7z.001"]
+    came = ["test/CNN_synth_testset.zip", "val/progan_val.zip", "volumes/progan_train.7z.001"]
+    assert sorted(on_disk(tmp_path / "data")) == came
     assert f"7z x {tmp_path / 'data'}/volumes/progan_train.7z.001 -o{tmp_path / 'data'}/train" in result.stdout
     assert (
         "/revision/" not in hub.asked[0].path and f"/resolve/{COMMIT}/" in hub.asked[1].path
@@ -148,8 +150,10 @@ def test_a_hub_that_cannot_continue_sends_all_of_it(hub, fetch, tmp_path):
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_what_a_stopped_run_had_is_not_fetched_again(hub, fetch, tmp_path, how):
-    hub.faults["train/car.zip"] = [Fault("stall", 30_000)]
-    code = (
+    """The hub sends a part and no more, however often it is asked, until the run has been stopped."""
+    hub.faults["train/car.zip"] = [Fault("stall", 30_000), *[Fault("stall")] * 20]
+    code = (  # a shell without job control starts its background jobs, and so their children, with SIGINT ignored
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         f"from huggingface_hub import constants; constants.DOWNLOAD_CHUNK_SIZE = {CHUNK}; from nullscope.cli import main; main()"
     )
     command = [sys.executable, "-c", code, "fetch", "aigibench", "--to", str(tmp_path / "data")]
@@ -165,6 +169,7 @@ def test_what_a_stopped_run_had_is_not_fetched_again(hub, fetch, tmp_path, how):
     finally:
         process.kill()
         process.wait()
+    hub.faults.clear()
     if how == signal.SIGINT:
         assert process.returncode == 2 and complaint.startswith("Error: interrupted: ") and complaint.count("\n") == 1
     before = len(hub.contents())
@@ -303,7 +308,7 @@ def test_another_revision_can_be_asked_for(hub, fetch):
 
 def test_a_repository_laid_out_anew_is_told(hub, fetch):
     hub.files[AIGIBENCH] = {"data/one.parquet": b"x"}
-    assert "expected files like train/* and test/*, found data/one.parquet" in sentence(fetch("aigibench"))
+    assert "expected files like train/* and val/* and test/*, found data/one.parquet" in sentence(fetch("aigibench"))
 
 
 def test_no_network(fetch, monkeypatch, tmp_path):

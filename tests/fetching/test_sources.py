@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from nullscope.cli import main
 from nullscope.core.config import validate
+from nullscope.core.contracts import SPLITS
 from nullscope.fetching.sources import sources
 from nullscope.sources.dataset import DatasetParams
 
@@ -44,7 +45,7 @@ def paths(line):
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_the_expected_tree_is_what_the_configuration_reads(name):
     """Every image of it belongs to a split, and every published subset is in it."""
-    params, found = dataset(name), {"train": set(), "test": set()}
+    params, found = dataset(name), {split: set() for split in SPLITS}
     for path in itertools.chain.from_iterable(paths(line) for line in SOURCES[name].expected):
         folders = path.removesuffix("/*").split("/")
         at = next((at for at, folder in enumerate(folders) if folder in params.label_folders), None)
@@ -57,6 +58,7 @@ def test_the_expected_tree_is_what_the_configuration_reads(name):
     for split, expected in params.expected.items():
         wanted = set(expected) - ({"sdv1.4"} if name == "aigibench_setting_1" else set())
         assert found[split] >= wanted, (split, sorted(wanted - found[split]))
+    assert found["val"], "no validation images: nothing could be chosen"
 
 
 @pytest.mark.parametrize("name", SOURCES)

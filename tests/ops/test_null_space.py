@@ -1,4 +1,8 @@
-"""The null space of captions against NS-Net's equations 5 to 10, `scipy.linalg.null_space` and full decompositions."""
+"""The null space of captions: by hand, against `scipy.linalg.null_space` (NS-Net, equations 5 to 10) and against a full SVD.
+
+What follows from equality with SciPy's projector P is not tested again: V P = 0, null vectors stay, P P = P, Pythagoras, the
+rank of P, columns that are orthonormal, and that only the span of the basis counts.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,6 @@ from torch import Tensor
 
 from nullscope.core.config import ParamsError, validate
 from nullscope.model_folder import kept, restore
-from nullscope.ops import null_space
 from nullscope.ops.null_space import NullSpace, NullSpaceParams, basis_of_gram, batch_basis, gram, remove, remove_own
 
 properties = settings(derandomize=True, deadline=None, max_examples=60)
@@ -46,10 +49,16 @@ def paper_projector(text: Tensor) -> np.ndarray:
     return null_vectors @ null_vectors.T
 
 
-def thin_projector(text: Tensor) -> np.ndarray:
-    """The trap: the *last rows of a thin decomposition* taken for null vectors. They are the row space itself."""
-    rows = np.linalg.svd(text.double().numpy(), full_matrices=False)[2]
-    return rows.T @ rows
+def test_by_hand() -> None:
+    """Captions along x and in the x-y plane span that plane: of (3, 4, 5) only the 5 stays.
+
+    The last rows of a thin decomposition, which peers took for null vectors, would give (3, 4, 0).
+    """
+    text, image = torch.tensor([[2.0, 0, 0], [1, 1, 0], [5, 5, 0]]).double(), torch.tensor([[3.0, 4, 5]]).double()
+    left = torch.tensor([[0.0, 0, 5]]).double()
+    torch.testing.assert_close(remove(image, batch_basis(text)), left, rtol=0, atol=1e-12)
+    torch.testing.assert_close(remove(image, basis_of_gram(gram([text]))), left, rtol=0, atol=1e-12)
+    torch.testing.assert_close(remove_own(image, text[1:2]), torch.tensor([[-0.5, 0.5, 5]]).double(), rtol=0, atol=1e-12)
 
 
 # Fewer captions than dimensions: the paper taken literally
@@ -72,43 +81,6 @@ def test_global_basis_without_a_rule_equals_the_papers_projector(count: int, wid
     basis = basis_of_gram(gram([text]))
     assert basis.shape == (width, min(count, width - 1))
     np.testing.assert_allclose(remove(image, basis), image.numpy() @ paper_projector(text), atol=1e-6)
-
-
-@properties
-@given(count=counts, width=widths, seed=seeds)
-def test_captions_vanish_and_what_is_orthogonal_to_them_stays(count: int, width: int, seed: int) -> None:
-    """Equation 9, V P_V = 0, and its counterpart: a null vector is its own projection."""
-    text = dependent_captions(count, width, seed)
-    null_vectors = torch.from_numpy(scipy.linalg.null_space(text.numpy(), rcond=1e-6)).T
-    for basis, tolerance in ((batch_basis(text), 1e-9), (basis_of_gram(gram([text])), 1e-6)):
-        assert remove(text, basis).abs().max() < tolerance * text.abs().max()
-        torch.testing.assert_close(remove(null_vectors, basis), null_vectors, atol=tolerance, rtol=0)
-
-
-@properties
-@given(count=counts, width=widths, seed=seeds)
-def test_removed_features_are_orthogonal_to_every_caption(count: int, width: int, seed: int) -> None:
-    """What remains of any feature has no component along any caption."""
-    text, image = dependent_captions(count, width, seed), features(7, width, seed)
-    left = remove(image, batch_basis(text)) @ text.T
-    assert left.abs().max() < 1e-9 * text.norm(dim=1).max() * image.norm(dim=1).max()
-
-
-def test_the_thin_decomposition_trap_is_not_fallen_into() -> None:
-    """Taking the last rows of a thin decomposition *keeps* exactly the semantics; here nothing of them is kept."""
-    text = captions(12, 64)
-    image = features(6, 64)
-    semantics = image @ torch.from_numpy(thin_projector(text))
-    assert semantics.norm() > 0.3 * image.norm()
-    for basis in (batch_basis(text), basis_of_gram(gram([text]))):
-        assert remove(semantics, basis).abs().max() < 1e-6
-        torch.testing.assert_close(remove(image, basis), image - semantics, atol=1e-6, rtol=0)
-
-
-def test_removal_keeps_width_minus_rank_dimensions() -> None:
-    """Not one dimension, as the fallback ``max(1, D - rank)`` of the peers did, but all that captions do not span."""
-    text = captions(12, 64)
-    assert np.linalg.matrix_rank(remove(features(500, 64), batch_basis(text)).numpy(), tol=1e-8) == 64 - 12
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -168,18 +140,8 @@ def test_rank_keeps_the_leading_directions(width: int, seed: int, data: st.DataO
     _, directions = full_decomposition(text)
     basis = basis_of_gram(gram([text]), rank=rank)
     assert basis.dtype == torch.float64
+    torch.testing.assert_close(basis.T @ basis, torch.eye(rank, dtype=basis.dtype), atol=1e-10, rtol=0)
     np.testing.assert_allclose(np.abs(np.diag(directions[:, :rank].T @ basis.numpy())), 1, atol=1e-5)
-
-
-@properties
-@given(width=st.integers(2, 32), seed=seeds, data=st.data())
-def test_a_basis_is_orthonormal(width: int, seed: int, data: st.DataObject) -> None:
-    """B^T B = I, for every rule."""
-    text = captions(3 * width, width, seed, decay=0.8)
-    few = captions(width - 1, width, seed)
-    bases = [basis_of_gram(gram([text]), rank=data.draw(st.integers(1, width - 1))), basis_of_gram(gram([few])), batch_basis(few)]
-    for basis in bases:
-        torch.testing.assert_close(basis.T @ basis, torch.eye(basis.shape[1], dtype=basis.dtype), atol=1e-10, rtol=0)
 
 
 @properties
@@ -211,12 +173,6 @@ def test_a_gram_matrix_of_narrow_floats_is_summed_in_double(dtype: torch.dtype) 
     text = captions(1, 16).to(dtype)
     one = text.double().T @ text.double()
     torch.testing.assert_close(gram([text.expand(10, 16)] * 1000), one * 10_000, rtol=1e-12, atol=0)
-
-
-def test_float32_captions_give_the_basis_of_their_float64_copies() -> None:
-    """The stored features are float32; the Gram matrix is not."""
-    text = captions(300, 24, decay=0.8, dtype=torch.float32)
-    assert torch.equal(basis_of_gram(gram([text]), rank=5), basis_of_gram(gram([text.double()]), rank=5))
 
 
 # Errors that say why
@@ -290,31 +246,6 @@ def test_removal_is_idempotent_and_never_lengthens(width: int, count: int, seed:
         torch.testing.assert_close(twice(once), once, atol=epsilon * float(image.norm(dim=1).max()), rtol=0)
 
 
-@properties
-@given(width=widths, seed=seeds)
-def test_what_was_removed_and_what_is_left_add_up(width: int, seed: int) -> None:
-    """Pythagoras: the squared norms of both parts add up to that of the feature."""
-    image, basis = features(9, width, seed), batch_basis(captions(width - 1, width, seed))
-    left = remove(image, basis)
-    torch.testing.assert_close(left.square().sum(1) + (image - left).square().sum(1), image.square().sum(1))
-
-
-def test_removal_of_one_image_does_not_depend_on_its_neighbours() -> None:
-    """The law: a score depends on the image alone."""
-    image, basis = features(9, 32), basis_of_gram(gram([captions(100, 32)]), rank=4)
-    alone = torch.cat([remove(row[None], basis) for row in image])
-    torch.testing.assert_close(remove(image, basis), alone, rtol=0, atol=1e-14)
-    torch.testing.assert_close(remove(image.flip(0), basis).flip(0), remove(image, basis), rtol=0, atol=1e-14)
-
-
-def test_removal_does_not_depend_on_the_signs_or_the_rotation_of_the_basis() -> None:
-    """Only the span counts."""
-    image, basis = features(9, 32), batch_basis(captions(6, 32))
-    rotation = torch.linalg.qr(features(6, 6)).Q
-    torch.testing.assert_close(remove(image, basis @ rotation), remove(image, basis))
-    torch.testing.assert_close(remove(image, -basis), remove(image, basis))
-
-
 @pytest.mark.parametrize("scale", [1e-9, 1e12])
 def test_removal_does_not_depend_on_the_length_of_captions(scale: float) -> None:
     """The null space of V is that of a multiple of V: tolerances are relative."""
@@ -344,16 +275,6 @@ def test_remove_own_with_a_zero_caption_removes_nothing() -> None:
     assert (left[[0, 2]] * text[[0, 2]]).sum(1).abs().max() < 1e-12
 
 
-def test_gradients_flow_through_removal_and_carry_no_semantics() -> None:
-    """The gradient of anything behind the projection is itself projected: no step moves along a caption."""
-    text = captions(4, 16)
-    for project in (lambda image: remove(image, batch_basis(text)), lambda image: remove_own(image, text)):
-        image = features(4, 16).requires_grad_()
-        project(image).pow(3).sum().backward()
-        assert (image.grad * text).sum(1).abs().max() < 1e-12
-        assert torch.autograd.gradcheck(project, features(4, 16).requires_grad_())
-
-
 @pytest.mark.parametrize("project", ["remove", "remove_own"])
 def test_removal_keeps_its_precision_under_autocast(project: str) -> None:
     """Training runs under bfloat16 autocast. A product in bfloat16 would leave 0.4 % of every caption in the features."""
@@ -373,13 +294,6 @@ def test_every_column_has_its_largest_entry_positive(width: int, seed: int) -> N
     """The sign of an eigenvector is a whim of LAPACK; the stored basis must not be."""
     basis = basis_of_gram(gram([captions(3 * width, width, seed, decay=0.8)]), rank=width - 1)
     assert (basis.gather(0, basis.abs().argmax(0, keepdim=True)) > 0).all()
-
-
-def test_signs_do_not_depend_on_those_that_lapack_chose() -> None:
-    """Any pattern of flipped columns comes back as one basis."""
-    basis = basis_of_gram(gram([captions(60, 12, decay=0.8)]), rank=6)
-    flipped = basis * torch.tensor([1, -1, -1, 1, -1, 1])
-    assert torch.equal(null_space._canonical(flipped), basis)
 
 
 def test_the_basis_is_the_same_twice_and_in_any_order_of_captions() -> None:
@@ -510,17 +424,6 @@ def test_scope_none_gives_back_the_feature_itself() -> None:
     """In any type."""
     image = features(3, 24).bfloat16()
     assert part(scope="none")(image, None) is image
-
-
-@properties
-@given(seed=seeds, chunk=st.integers(1, 90))
-def test_preparing_in_chunks_equals_one_pass(seed: int, chunk: int) -> None:
-    """Whatever their size; the captions are asked for once, as they come."""
-    text = captions(80, 12, seed, decay=0.8)
-    whole, stream = part(12, scope="global", rank=4), part(12, scope="global", rank=4)
-    whole.fit([text])
-    stream.fit(part_of_text for part_of_text in text.split(chunk))
-    torch.testing.assert_close(stream.basis_DK, whole.basis_DK, rtol=0, atol=1e-9)
 
 
 def test_every_caption_counts_the_same_however_long_its_feature_is() -> None:

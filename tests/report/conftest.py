@@ -29,10 +29,11 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from nullscope.core.contracts import CAPTIONS, CLEAN, FAKE, INDEX, REAL, SCORES, feature_schema, text_schema
-from nullscope.core.files import write_json
-from nullscope.evaluation.file_audit import audit
+from nullscope.core.files import sha256, write_json
+from nullscope.evaluation.file_bias import measure_file_bias
 from nullscope.evaluation.metrics import evaluate_with_resamples
-from nullscope.report.inputs import read_inputs
+from nullscope.evaluation.scores import read_test_scores
+from nullscope.report.build import build_report
 from nullscope.report.page import write_report
 from nullscope.tables.parquet import read_table, write_table
 from nullscope.world.scenes import COLOURS
@@ -101,7 +102,7 @@ def project(tmp_path_factory):
     assert done.returncode == 0, done.stderr
     for run in runs[1:]:
         evaluate_run(root, run, PLAIN)
-    write_json(root / "metrics/audit.json", audit(read_table(root / "data/index.parquet", INDEX)))
+    write_json(root / "metrics/audit.json", measure_file_bias(read_table(root / "data/index.parquet", INDEX)))
     done = run_stage(root, "report")
     assert done.returncode == 0, done.stderr
     return root, done.stdout
@@ -114,9 +115,9 @@ def papers_project(tmp_path_factory):
     for name in SKILL:
         for seed in SEEDS:
             evaluate_run(root, f"{name}-{seed}", PAPERS)
-    write_json(root / "metrics/audit.json", audit(read_table(root / "data/index.parquet", INDEX)))
+    write_json(root / "metrics/audit.json", measure_file_bias(read_table(root / "data/index.parquet", INDEX)))
     (root / "reports").mkdir()
-    write_report(read_inputs(root), root / "reports")
+    write_report(build_report(root), root / "reports")
     return root
 
 
@@ -128,7 +129,7 @@ def project_copy(project, tmp_path):
 
 def evaluate_run(root: Path, run: str, plan: Plan) -> None:
     """As the stage does, without the seconds of a start."""
-    metrics, resamples = evaluate_with_resamples(read_table(root / f"scores/{run}.parquet", SCORES), frozenset(plan.trained))
+    metrics, resamples = evaluate_with_resamples(read_test_scores(root / f"scores/{run}.parquet"), frozenset(plan.trained))
     write_json(root / f"metrics/{run}.json", metrics)
     write_table(root / f"data/evaluated/{run}.parquet", resamples, resamples.schema)
 
@@ -223,7 +224,7 @@ def write_scores(root: Path, name: str, seed: int, rows: list[tuple[str, str, in
         logit = 1.5 * rng.normal() - 1.8 + (row[1] != plan.real) * (1 + SKILL[name] * plan.subsets[row[1]])
         logit += LEANS[name] * (row[2] % MEANING >= MEANING // 2)
         label = REAL if row[1] == plan.real else FAKE
-        identity = {"image_id": image_id(*row), "subset": row[1], "label": label}
+        identity = {"image_id": image_id(*row), "split": "test", "subset": row[1], "label": label}
         records.append({**identity, "degradation": CLEAN, "logit": logit})
     for kind, (left, added) in DEGRADED.items():
         noise = iter(0.7 * rng.normal(size=len(rows)))
@@ -236,7 +237,7 @@ def write_scores(root: Path, name: str, seed: int, rows: list[tuple[str, str, in
 def write_model(root: Path, name: str, seed: int, plan: Plan) -> None:
     folder = root / f"models/{name}-{seed}"
     folder.mkdir(parents=True)
-    params = {"lr": 0.0005, "lora": {"rank": 6, "dropout": 0.8}, "epochs": 3, "view": "patches", **OWN[name]}
+    params = {"lr": 0.0005, "lora": {"rank": 6, "dropout": 0.8}, "epochs": 3, "input": "patches", **OWN[name]}
     facts = {"detector": name, "seed": seed, "params": params, "patches": {"patch_px": 16, "grid": 7, "fill": "repeat"}}
     facts |= {"prepare": [], "dataset": plan.dataset, "weights": "official" if name in plan.official else "retrained"}
     (folder / "detector.json").write_text(json.dumps(facts), encoding="utf-8")
@@ -268,3 +269,5 @@ def write_shards(root: Path, plan: Plan) -> None:
                     member = tarfile.TarInfo(name)
                     member.size = len(data)
                     tar.addfile(member, io.BytesIO(data))
+        listed = {"name": "test-000000.tar", "samples": 3, "sha256": sha256(folder / "test-000000.tar")}
+        write_json(folder / "shards.json", {"shards": [listed]})

@@ -13,17 +13,20 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from rich.console import Console
+from trees import tree_sha256
 
 from nullscope.core.contracts import CLEAN, SCORES
-from nullscope.core.files import directory_sha256
 from nullscope.evaluation.metrics import evaluate
-from nullscope.report.curves import FPR_G, Scores, curves
-from nullscope.report.inputs import read_inputs
-from nullscope.report.layout import Column, Spread, Table, is_clear, to_csv, to_markdown
-from nullscope.report.tables import print_summary, subsets_of
+from nullscope.evaluation.scores import read_test_scores
+from nullscope.evaluation.seeds import Spread
+from nullscope.report.build import build_report
+from nullscope.report.layout import Column, Table, to_csv, to_markdown
+from nullscope.report.page import render
+from nullscope.report.tables.generators import print_summary
 from nullscope.tables.parquet import read_table, write_table
 
 RUNS = [f"{name}-{seed}" for name in ("ns_net", "clip_lora", "probe") for seed in (0, 1)]
@@ -106,10 +109,10 @@ def test_page_states_the_numbers_of_the_metrics_files(project, page):
 
 def test_report_is_the_same_bytes_again_whatever_the_number_of_threads(project, stage):
     root, _ = project
-    first = directory_sha256(root / "reports"), (root / "metrics/summary.json").read_bytes()
+    first = tree_sha256(root / "reports"), (root / "metrics/summary.json").read_bytes()
     shutil.rmtree(root / "reports")
     assert stage(root, "report", OMP_NUM_THREADS="3", OPENBLAS_NUM_THREADS="3").returncode == 0
-    assert (directory_sha256(root / "reports"), (root / "metrics/summary.json").read_bytes()) == first
+    assert (tree_sha256(root / "reports"), (root / "metrics/summary.json").read_bytes()) == first
 
 
 def test_report_names_no_machine(project):
@@ -132,7 +135,7 @@ def test_a_page_of_a_benchmark_shows_the_papers_and_warns(papers_project):
     assert {"scorecard", "paper_ns_net_t2", "paper_ns_net_t6", "paper_dgs_net_t7", "paper_dgs_net_t7_ap"} <= names
 
 
-def test_a_quiet_audit_has_no_warning(page):
+def test_without_file_bias_there_is_no_warning(page):
     assert not page.all("aside")
 
 
@@ -146,13 +149,13 @@ def test_summary_holds_the_metrics_files(project):
 
 
 def test_metrics_file_is_the_evaluation_of_the_scores(project):
-    scores = read_table(project[0] / "scores/ns_net-0.parquet", SCORES)
+    scores = read_test_scores(project[0] / "scores/ns_net-0.parquet")
     assert json.loads((project[0] / "metrics/ns_net-0.json").read_text()) == evaluate(scores, SEEN)
 
 
 def test_tables_and_figures_lie_beside_the_page(project):
     tables = {"summary", "averages", "per_generator", "per_generator_ap", "runs", "losses", "index", "refused", "parameters"}
-    tables |= {"comparison", "shortcut", "semantics", "captions_alone", "audit_shortcuts", "audit_transfer", "audit_files"}
+    tables |= {"comparison", "shortcut", "semantics", "captions_alone", "file_bias", "file_bias_transfer", "files"}
     tables |= {"pairs", "robustness", "robustness_detail", "unexpected", "origins", "data_hashes", "licences"}
     files = {file.name for file in (project[0] / "reports/tables").iterdir()}
     assert files == {f"{table}.{suffix}" for table in tables for suffix in ("csv", "md", "tex")}
@@ -196,14 +199,13 @@ def test_print_summary_prints_the_stages_table_again(project):
         ("params.yaml", "run this from the project's root"),
         ("data/index.parquet", "run `dvc repro` to make it"),
         ("data/rejects.csv", "run `dvc repro` to make it (stage `index`)"),
-        ("models/ns_net-0/history.csv", "run `dvc repro` to make it (stage `train`)"),
         ("models/ns_net-0/detector.json", "run `dvc repro` to make it (stage `train`)"),
         ("scores/ns_net-1.parquet", "run `dvc repro` to make it"),
         ("metrics/clip_lora-1.json", "run `dvc repro` to make it (stage `evaluate`)"),
         ("metrics/audit.json", "run `dvc repro` to make it (stage `audit`)"),
         ("metrics/index.json", "run `dvc repro` to make it (stage `index`)"),
         ("data/evaluated/probe-1.parquet", "run `dvc repro` to make it"),
-        ("data/shards/images/test/test-000000.tar", "run `dvc repro` to make them (stage `shard`)"),
+        ("data/shards/images/test/test-000000.tar", "run `dvc repro shard`"),
         ("data/features/clip_lora-0.parquet", "run `dvc repro` to make it"),
         ("data/text/test.parquet", "run `dvc repro` to make it"),
         ("data/captions.parquet", "run `dvc repro` to make it"),
@@ -214,7 +216,7 @@ def test_missing_file_is_named_with_its_maker(project, tmp_path, missing, maker)
     root = Path(shutil.copytree(project[0], tmp_path / "copy"))
     (root / missing).unlink()
     with pytest.raises(ValueError, match=re.escape(maker)) as error:
-        read_inputs(root)
+        build_report(root)
     assert str((root / missing).parent) in str(error.value)
 
 
@@ -225,15 +227,19 @@ def test_error_is_one_line_and_the_last_report_still_stands(project, tmp_path, s
     assert done.returncode == 1
     expected = "error: metrics/clip_lora-1.json does not exist; run `dvc repro` to make it (stage `evaluate`)\n"
     assert done.stderr == expected
-    assert directory_sha256(root / "reports") == directory_sha256(project[0] / "reports")
+    assert tree_sha256(root / "reports") == tree_sha256(project[0] / "reports")
 
 
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
         ("params.yaml", "run: {detectors: [], seeds: [0]}", "expected a list of str with at least one entry, found []"),
-        ("models/ns_net-0/history.csv", "step,loss\n0,1\n", "expected rows of step,epoch,phase,loss,..."),
-        ("models/ns_net-0/history.csv", "step,epoch,phase,loss\n", "found 0 of"),
+        (
+            "models/ns_net-0/history.csv",
+            "step,loss\n0,1\n",
+            "line 1: expected the columns step, epoch, phase, loss, found ['step', 'loss']",
+        ),
+        ("models/ns_net-0/history.csv", "step,epoch,phase,loss\n", "expected a row per step, found none"),
         ("data/rejects.csv", "file,why\n", "expected the columns source and reason, found ['file', 'why']"),
         ("metrics/ns_net-0.json", "{", "is not JSON"),
         ("metrics/ns_net-0.json", '{"protocol": 1}', "expected protocol 2, found 1; run `dvc repro evaluate`"),
@@ -246,66 +252,55 @@ def test_broken_file_is_refused(project, tmp_path, file, content, message):
     root = Path(shutil.copytree(project[0], tmp_path / "copy"))
     (root / file).write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=re.escape(message)):
-        read_inputs(root)
+        build_report(root)
 
 
-def test_figures_show_the_clean_scores_only(project, project_copy):
-    path = project_copy / "scores/ns_net-0.parquet"
-    rows = read_table(path, SCORES)
-    assert set(rows["degradation"].to_pylist()) == {CLEAN, "jpeg_75", "blur_1.0"}
-    write_table(path, rows.filter(pc.equal(rows["degradation"], CLEAN)), SCORES)
-    found, degraded = read_inputs(project_copy), read_inputs(project[0])
-    np.testing.assert_array_equal(found.curves["ns_net"].auroc_S, degraded.curves["ns_net"].auroc_S)
-    np.testing.assert_array_equal(found.answers["ns_net"], degraded.answers["ns_net"])
-    assert found.insight.shortcut == degraded.insight.shortcut
+def test_validation_images_and_degraded_ones_do_not_reach_the_report(project, project_copy):
+    """Validation images that are all called wrong stand in front of the test images, and no degraded image is left."""
+    for run in RUNS:
+        path = project_copy / f"scores/{run}.parquet"
+        rows = read_table(path, SCORES)
+        assert set(rows["degradation"].to_pylist()) == {CLEAN, "jpeg_75", "blur_1.0"}
+        clean = rows.filter(pc.equal(rows["degradation"], CLEAN))
+        wrong = clean.set_column(1, SCORES.field("split"), pa.array(["val"] * len(clean)))
+        logit = pa.array(np.where(clean["label"].to_numpy() == 1, -9, 9), pa.float32())
+        wrong = wrong.set_column(SCORES.get_field_index("logit"), SCORES.field("logit"), logit)
+        write_table(path, pa.concat_tables([wrong, clean]), SCORES)
+    report, reports = build_report(project_copy), project[0] / "reports"
+    for table in report.tables:
+        if table.name != "origins":  # it has the hashes of the scores
+            assert to_csv(table) == (reports / f"tables/{table.name}.csv").read_text(encoding="utf-8"), table.name
+    assert all(figure.png == (reports / f"figures/{figure.name}.png").read_bytes() for figure in report.figures)
 
 
-def test_a_pair_is_judged_by_the_answers_of_the_first_seed(project):
-    found = read_inputs(project[0])
-    rows = read_table(project[0] / "scores/probe-0.parquet", SCORES).to_pylist()
-    right = [(row["logit"] > 0) == bool(row["label"]) for row in rows if row["degradation"] == CLEAN]
-    assert found.answers["probe"].tolist() == right
-    assert [len(tables) for tables in found.resamples.values()] == [2, 2, 2]
+def test_a_model_without_history_is_named_and_not_drawn(project_copy):
+    (project_copy / "models/probe-1/history.csv").unlink()
+    report = build_report(project_copy)
+    (training,) = (figure for figure in report.figures if figure.name == "training")
+    (losses,) = (table for table in report.tables if table.name == "losses")
+    assert "not drawn: probe." in training.caption and "probe from" not in training.alt
+    assert {row[0] for row in losses.rows} == {"ns_net", "clip_lora"}
+
+
+def test_without_any_history_the_page_says_so(project_copy):
+    for file in project_copy.glob("models/*/history.csv"):
+        file.unlink()
+    text = render(build_report(project_copy))
+    assert "No detector here has a history of its training." in text and 'id="figure-training"' not in text
 
 
 def test_scores_of_another_index_are_refused(tmp_path, make_project, stage):
     root = make_project(tmp_path / "other")
     table = read_table(root / "scores/ns_net-0.parquet", SCORES)
-    write_table(root / "scores/ns_net-0.parquet", table.slice(1), SCORES)
+    other = table.slice(0, 1).set_column(1, SCORES.field("split"), pa.array(["val"]))  # makes up the number, and does not count
+    write_table(root / "scores/ns_net-0.parquet", pa.concat_tables([other, table.slice(1)]), SCORES)
     done = stage(root, "evaluate", "ns_net-0")
     assert done.returncode == 1
-    assert "299 scores of degradation 'none', but data/index.parquet lists 300 test images" in done.stderr
+    assert "expected scores of the 300 test images of the index, found 299 of the degradation 'none'" in done.stderr
     assert not (root / "metrics/ns_net-0.json").exists()
 
 
 # Parts
-
-
-def test_curves_take_the_best_threshold_that_keeps_to_the_rate():
-    scores = Scores(np.array([False, True, False, True]), np.zeros(4, bool), np.array([4, 3, 2, 1], np.float32))
-    tpr = curves([scores]).tpr_SG[0]
-    assert tpr[FPR_G < 0.5].max() == 0
-    assert (tpr[(FPR_G >= 0.5) & (FPR_G < 1)] == 0.5).all()
-    assert tpr[-1] == 1
-
-
-def test_histogram_has_an_edge_at_the_threshold_and_counts_every_image():
-    rng = np.random.default_rng(0)
-    histogram = curves(
-        [Scores(rng.random(500) < 0.5, rng.random(500) < 0.5, rng.normal(3, 20, 500).astype(np.float32))]
-    ).histogram
-    assert (histogram.edges == 0).sum() == 1
-    assert [share.sum() for share in histogram.shares.values()] == pytest.approx([1, 1, 1])
-
-
-def test_curves_need_both_kinds():
-    with pytest.raises(ValueError, match="found one kind only"):
-        curves([Scores(np.ones(3, bool), np.ones(3, bool), np.zeros(3, np.float32))])
-
-
-def test_seen_subsets_come_first_and_those_without_fakes_not_at_all():
-    rows = {name: {"n_fake": 5, "seen": name == "z"} for name in ("b", "a", "z")} | {"camera": {"n_fake": 0}}
-    assert list(subsets_of({"x-0": {"subsets": rows}}).items()) == [("z", True), ("a", False), ("b", False)]
 
 
 def test_the_lowest_error_is_the_best_and_equal_numbers_share_it():
@@ -340,15 +335,7 @@ def test_intervals_show_their_half_and_have_columns_of_their_own():
     assert "| 40.0 (30.0 to 50.0) | +2.0 ± 3.0 |" in markdown, "one that includes it is not"
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "clear"), [(0.56, 0.7, True), (0.3, 0.44, True), (0.54, 0.7, False), (0.3, 0.46, False), (0.2, 0.9, False)]
-)
-def test_an_interval_is_clear_only_of_what_it_has_nothing_in_common_with(low, high, clear):
-    assert is_clear(Spread((low + high) / 2, low, high, 3, "interval"), (0.45, 0.55)) is clear
-    assert not is_clear(Spread((low + high) / 2, low, high, 2, "range"), (0.45, 0.55))
-
-
 def test_the_report_does_not_wait_for_torch():
     """It takes seconds to import, and the report needs nothing of it."""
-    code = "import sys; from nullscope.report import inputs, page; sys.exit('torch' in sys.modules)"
+    code = "import sys; from nullscope.report import build, page; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

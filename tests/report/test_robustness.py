@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 from scipy import stats
 
+from nullscope.evaluation.robustness import degradations_of
 from nullscope.images.degradations import check_name
-from nullscope.report.canvas import looks
+from nullscope.report.figures.canvas import looks
+from nullscope.report.figures.robustness import describe, robustness_figure
 from nullscope.report.layout import to_csv
-from nullscope.report.robustness import KEYS, alt, degradations_of, robustness_figure, robustness_tables, words
+from nullscope.report.tables.robustness import KEYS, robustness_tables, words
 
 WEAKEST_FIRST = ["jpeg_95", "jpeg_75", "webp_80", "blur_0.5", "blur_1.0", "blur_10", "resize_2", "resize_0.75", "resize_0.5"]
 WEAKEST_FIRST += ["crop_1000", "crop_224", "crop_96", "social"]
@@ -103,16 +105,16 @@ def test_the_alternative_text_states_what_is_drawn(summary):
     for seed in range(3):
         summary[f"a-{seed}"] |= {"mean_balanced": 0.8, "r_acc": 0.9, "f_acc": 0.7}
         summary[f"a-{seed}"]["degradations"]["blur_1.0"] |= {"mean_balanced": 0.3, "r_acc": 0.59 + 0.01 * seed, "f_acc": 0.0}
-    said = alt(summary, degradations_of(summary))
+    text = describe(summary, degradations_of(summary))
     first = "a is worst under blur 1.0: balanced accuracy 80.0 to 30.0 %, reals 90.0 to 60.0 %, fakes 70.0 to 0.0 %;"
-    assert first in said
+    assert first in text
 
 
 def test_the_alternative_text_is_true_of_a_detector_that_gains():
     clean, better = dict.fromkeys(KEYS, 0.5), dict.fromkeys(KEYS, 0.75)
-    said = alt({"a-0": clean | {"degradations": {"jpeg_75": better}}}, ["jpeg_75"])
-    assert "a is worst under JPEG 75: balanced accuracy 50.0 to 75.0 %" in said
-    assert "los" not in said
+    text = describe({"a-0": clean | {"degradations": {"jpeg_75": better}}}, ["jpeg_75"])
+    assert "a is worst under JPEG 75: balanced accuracy 50.0 to 75.0 %" in text
+    assert "los" not in text
 
 
 def test_the_figure_is_the_same_bytes_again_and_shows_every_detector(summary):

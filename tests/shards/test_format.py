@@ -82,6 +82,21 @@ def test_one_worker_or_two_write_the_same_folder(items, tmp_path):
     assert found[0] == found[1]
 
 
+def test_only_the_validation_split_may_be_empty(items, tmp_path):
+    """Its folders are there, with a list of nothing; an empty split of another kind is an error."""
+    tars = [Tar("patches", "train", 0, items)]
+    list(write_tars(tars, tmp_path, PATCHES, 10**6, 1))
+    write_manifests(tars, tmp_path)
+    assert [shard.samples for shard in list_shards(tmp_path / "patches/train")] == [6]
+    assert list_shards(tmp_path / "patches/val") == list_shards(tmp_path / "images/val") == []
+    for folder in ("patches/test", "images/train", "images/test"):
+        with pytest.raises(ContractError, match="expected 0 tars, missing all"):
+            list_shards(tmp_path / folder)
+    (tmp_path / "patches/val/shards.json").unlink()
+    with pytest.raises(ContractError, match=r"no readable shards\.json"):
+        list_shards(tmp_path / "patches/val")
+
+
 def test_a_foreign_sample_is_refused(tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         tar.addfile(tarfile.TarInfo("x.png"), io.BytesIO())

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from nullscope.core.config import validate
 from nullscope.core.contracts import INDEX
-from nullscope.sources.dataset import DatasetParams
+from nullscope.sources.dataset import DatasetError, DatasetParams
 from nullscope.sources.index import build_index
 from nullscope.tables.parquet import read_table
 
@@ -105,17 +105,20 @@ def counted(split: str, subset: str, generator: str, real: int = 1, fake: int = 
 
 
 def training() -> tuple[list[str], Counter]:
-    """AIGIBench's training folders, classes of ProGAN and Stable Diffusion 1.4."""
-    files = [name for subset in (*CLASSES, "sdv1.4") for name in labelled(f"train/{subset}")]
-    counts = sum((counted("train", subset, "ProGAN") for subset in CLASSES), counted("train", "sdv1.4", "SD-1.4"))
+    """AIGIBench's folders for training and validation, classes of ProGAN and Stable Diffusion 1.4."""
+    files, counts = [], Counter()
+    for part, images in (("train", 2), ("val", 1)):
+        for subset in (*CLASSES, "sdv1.4"):
+            files += labelled(f"{part}/{subset}", images, images)
+            counts += counted(part, subset, "SD-1.4" if subset == "sdv1.4" else "ProGAN", images, images)
     return files, counts
 
 
 def aigibench() -> Miniature:
     files, counts = training()
-    files += labelled("val/car") + [name for subset in AIGIBENCH_TEST for name in labelled(f"test/{subset}", 2, 3)]
+    files += [name for subset in AIGIBENCH_TEST for name in labelled(f"test/{subset}", 2, 3)]
     counts += sum((counted("test", subset, subset, 2, 3) for subset in AIGIBENCH_TEST), Counter())
-    packed = {f"train/{name}.zip": f"train/{name}" for name in (*CLASSES, "sdv1.4")}
+    packed = {f"{part}/{name}.zip": f"{part}/{name}" for part in ("train", "val") for name in (*CLASSES, "sdv1.4")}
     packed |= {f"test/{name}.{'tar' if at % 2 else 'zip'}": f"test/{name}" for at, name in enumerate(AIGIBENCH_TEST)}
     return Miniature("aigibench", files, counts, packed)
 
@@ -152,7 +155,7 @@ def genimage() -> Miniature:
         subset = {"glide": "GLIDE"}.get(name, name)
         counts += counted("test", subset, subset, 2, 2)
     packed = {f"{generator}/{inner}.zip": f"{generator}/{inner}" for generator, inner in GENIMAGE.items()}
-    return Miniature("genimage", files, counts, packed)
+    return Miniature("genimage", files, counts, packed, ("dataset.val_fraction=0",))
 
 
 def forensynths() -> Miniature:
@@ -172,12 +175,14 @@ def forensynths() -> Miniature:
         "whichfaceisreal",
     ]
     files = [name for kind in ("car", "train", "person") for name in labelled(f"train/{kind}")]
+    files += [name for kind in ("car", "train", "person") for name in labelled(f"val/{kind}", 2, 2)]
     counts = sum((counted("train", kind, "progan") for kind in ("car", "train", "person")), Counter())
+    counts += sum((counted("val", kind, "progan", 2, 2) for kind in ("car", "train", "person")), Counter())
     for subset in tests:
         classes = AIGC_CLASSES.get(subset, ("",))
         files += [name for kind in classes for name in labelled(f"test/{subset}/{kind}".rstrip("/"))]
         counts += counted("test", subset, subset, len(classes), len(classes))
-    return Miniature("forensynths", files, counts, {"test/CNN_synth_testset.zip": "test"})
+    return Miniature("forensynths", files, counts, {"test/CNN_synth_testset.zip": "test", "val/progan_val.zip": "val"})
 
 
 def universal_fake_detect() -> Miniature:
@@ -191,15 +196,15 @@ def universal_fake_detect() -> Miniature:
 
 
 def dalle_recognition() -> Miniature:
-    files = [f"real/{k}.jpg" for k in range(12)] + [f"fakeV2/fake-v2/{k}.jpg" for k in range(12)]
+    files = [f"real/{k}.jpg" for k in range(40)] + [f"fakeV2/fake-v2/{k}.jpg" for k in range(40)]
     name = "dalle_recognition"
-    counts = Counter({(name, "real", 0): 12, (name, name, 1): 12})
+    counts = Counter({(name, "real", 0): 40, (name, name, 1): 40})
     return Miniature(name, files, counts, {"dalle-recognition-dataset.zip": ""})
 
 
 def folder() -> Miniature:
     counts = counted("train", "a", "a") + counted("test", "b", "b")
-    overrides = ("dataset.train=[a]", "dataset.test=[b]")
+    overrides = ("dataset.train=[a]", "dataset.test=[b]", "dataset.val_fraction=0")
     return Miniature("folder", labelled("a") + labelled("b"), counts, {"a.zip": "a", "b.tar": "b"}, overrides)
 
 
@@ -272,7 +277,8 @@ def test_a_published_layout_is_read_as_it_is(tmp_path, name, packed):
 def test_ai_is_fake_in_genimage(tmp_path):
     """Sorted by name, as torchvision's ImageFolder does, it would be real."""
     mini = genimage()
-    rows, _ = indexed(params_of("genimage", write_files(tmp_path / "g", images(mini.files))), tmp_path / "out")
+    root = write_files(tmp_path / "g", images(mini.files))
+    rows, _ = indexed(params_of("genimage", root, *mini.overrides), tmp_path / "out")
     assert {(row["source"].split("/")[-2], row["label"]) for row in rows} == {("ai", 1), ("nature", 0)}
 
 
@@ -283,7 +289,7 @@ def test_genimage_is_read_from_zips_in_several_parts(tmp_path):
     for archive in root.rglob("*.zip"):
         split(archive, archive.stat().st_size // 3 + 100, zip64=False)
         assert archive.with_suffix(".z02").exists()
-    rows, counts = indexed(params_of("genimage", root), tmp_path / "out")
+    rows, counts = indexed(params_of("genimage", root, *mini.overrides), tmp_path / "out")
     assert groups(rows, "genimage") == mini.expected
     assert counts["ignored"]["outside_label_folders"]  # the parts before the last, which is the one that is opened
 
@@ -291,10 +297,11 @@ def test_genimage_is_read_from_zips_in_several_parts(tmp_path):
 def test_missing_subsets_and_other_counts_are_reported(tmp_path):
     """Not guessed, and no error: half a download is better than none."""
     mini = aigibench()
-    files = [name for name in mini.files if "/Imagen3/" not in name and "/sdv1.4/" not in name]
+    files = [name for name in mini.files if "/Imagen3/" not in name and "train/sdv1.4/" not in name]
     root = write_files(tmp_path / "a", images(files))
     rows, counts = indexed(params_of("aigibench", root), tmp_path / "out")
-    assert groups(rows, "aigibench") == Counter({k: n for k, n in mini.expected.items() if k[1] not in ("Imagen3", "sdv1.4")})
+    left = {key: images for key, images in mini.expected.items() if key[1] != "Imagen3" and key[:2] != ("train", "sdv1.4")}
+    assert groups(rows, "aigibench") == Counter(left)
     assert counts["unexpected"]["test"]["Imagen3"] == {"real": 0, "fake": 0}
     assert counts["unexpected"]["train"]["sdv1.4"] == {
         "real": 0, "fake": 0, "real_published": 72000, "fake_published": 72000,
@@ -323,13 +330,29 @@ def test_a_manifest_says_what_folders_would(tmp_path):
     root = write_files(tmp_path / "m", images(names))
     lines = [f"{name},{('real', 'fake')[at % 2]},s{at // 4},{('train', 'test')[at // 4]},g{at}" for at, name in enumerate(names)]
     (root / "images.csv").write_text("\n".join(["source,label,subset,split,generator", *lines, "pile/absent.png,real,s1,test,"]))
-    rows, counts = indexed(params_of("manifest", root, "dataset.manifest=images.csv"), tmp_path / "out")
+    params = params_of("manifest", root, "dataset.manifest=images.csv", "dataset.val_fraction=0")
+    rows, counts = indexed(params, tmp_path / "out")
     assert groups(rows, "manifest") == Counter(
         {("train", "s0", "real", 0): 2, ("train", "s0", "g1", 1): 1, ("train", "s0", "g3", 1): 1,
          ("test", "s1", "real", 0): 2, ("test", "s1", "g5", 1): 1, ("test", "s1", "g7", 1): 1}
     )  # fmt: skip
     assert counts["refused"] == 1
     assert 'pile/absent.png,"nothing there' in (tmp_path / "out/rejects.csv").read_text()
+
+
+def test_a_manifest_may_say_val(tmp_path):
+    """Its rows are an error where no pattern takes them: they would neither train nor validate."""
+    names = [f"pile/{k}.png" for k in range(12)]
+    root = write_files(tmp_path / "m", images(names))
+    lines = [f"{name},{('real', 'fake')[at % 2]},s,{('train', 'val', 'test')[at // 4]}" for at, name in enumerate(names)]
+    (root / "images.csv").write_text("\n".join(["source,label,subset,split", *lines]))
+    with pytest.raises(DatasetError, match=r"rows of the manifest say `val` .* give `-S 'dataset.val=\[val/\*\]'"):
+        indexed(params_of("manifest", root, "dataset.manifest=images.csv"), tmp_path / "out")
+    params = params_of("manifest", root, "dataset.manifest=images.csv", "dataset.val=[val/*]", "dataset.val_fraction=0")
+    rows, _ = indexed(params, tmp_path / "out")
+    assert {row["source"]: row["split"] for row in rows} == {
+        name: ("train", "val", "test")[at // 4] for at, name in enumerate(names)
+    }
 
 
 def test_every_conf_file_has_a_miniature():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,9 @@ def sources(root: Path, kind: type) -> list[str]:
         ({"name": ""}, "name: string should have at least 1 character"),
         ({"test": ["/absolute"]}, "no pattern: expected folder names below the root"),
         ({"test": ["../up"]}, "no pattern"),
+        ({"val": ["../up"]}, "no pattern"),
+        ({"val_fraction": 1.0}, "val_fraction: input should be less than 1"),
+        ({"val": ["c"], "val_fraction": 0.1}, r"val_fraction: .*dataset.val = \['c'\] .* expected one of the two"),
         ({"generator": {}}, "did you mean `generators`"),
     ],
 )
@@ -76,6 +81,41 @@ def test_a_shared_subset_is_split_by_the_image_alone(image_id, fraction):
     assert both.split_of("a", image_id) == both.split_of("b/c", image_id)
     if both.split_of("a", image_id) == "train":  # a larger share keeps every training image
         assert params(train=["*"], test=["*"], train_fraction=min(0.995, fraction * 1.5)).split_of("a", image_id) == "train"
+
+
+@given(image_id=st.text("0123456789abcdef", min_size=64, max_size=64), fraction=st.floats(0.01, 0.6))
+def test_validation_images_are_drawn_by_the_image_alone(image_id, fraction):
+    """From the training images, in shared folders too: the others stay where they were, a larger share keeps every image."""
+    for test, folder in ((["b"], "a"), (["*"], "a/c"), (["*"], "b")):
+        without, some = (params(train=["*"], test=test, val_fraction=share) for share in (0.0, fraction))
+        more = params(train=["*"], test=test, val_fraction=min(0.9, 1.5 * fraction))
+        before, after = without.split_of(folder, image_id), some.split_of(folder, image_id)
+        assert after == before or (before, after) == ("train", "val")
+        assert some.subset(after, folder) == without.subset(before, folder)
+        if after == "val":
+            assert more.split_of(folder, image_id) == "val"
+
+
+def test_the_draws_of_training_and_of_validation_images_are_independent():
+    """Of 20,000 images: an image that trains is drawn for validation as often as any other, within four deviations."""
+    ids = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(20_000)]
+    for fraction in (0.3, 0.7):
+        drawn = [params(train=["*"], test=["*"], train_fraction=fraction, val_fraction=0.3).split_of("a", one) for one in ids]
+        count = Counter(drawn)
+        training = count["train"] + count["val"]
+        assert abs(training - fraction * len(ids)) < 4 * (fraction * (1 - fraction) * len(ids)) ** 0.5
+        assert abs(count["val"] - 0.3 * training) < 4 * (0.21 * training) ** 0.5
+
+
+def test_folders_of_validation_are_of_no_other_split(tmp_path):
+    root = write_files(tmp_path, {**FOUR, "c/0_real/x.png": b"", "c/1_fake/x.png": b""})
+    assert params(root, val=["c"]).splits("c") == ["val"]
+    survey(params(root, val=["c"]))
+    for changes, other in (({"val": ["b", "c"]}, "test"), ({"val": ["a"]}, "train"), ({"val": ["*"], "test": ["b"]}, "train")):
+        with pytest.raises(DatasetError, match=rf"dataset.val = .* and dataset.{other} = .* both match the folder .*0.1` takes"):
+            survey(params(root, **changes))
+    with pytest.raises(DatasetError, match=r"'val/\*' of dataset.val matches no folder .* dataset.val_fraction=0.1` takes"):
+        survey(params(root, val=["val/*"]))
 
 
 def test_generators_are_named_for_fakes_only():

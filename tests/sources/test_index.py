@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import multiprocessing
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -132,6 +133,47 @@ def test_duplicates_and_leakage_are_counted(tmp_path, two_by_two):
     assert (counts["images"], counts["duplicates"], counts["leakage"], counts["refused"]) == (7, 3, 1, 0)
 
 
+def test_leakage_is_counted_between_any_two_splits(tmp_path):
+    """Every image is put into some of the three splits, in some of them twice; counted here one by one."""
+    rng, files = random.Random(0), {}
+    for number in range(60):
+        label, splits = ("0_real", "1_fake")[number % 2], rng.sample("tvs", rng.randint(1, 3))
+        for copy, split in enumerate([*splits, *splits[:1]]):
+            files[f"{split}/{label}/{number}-{copy}.png"] = noise(number)
+    counts = build(write_files(tmp_path / "images", files), tmp_path, train=["t"], val=["v"], test=["s"])
+    held: dict[bytes, set[str]] = {}
+    for name, data in files.items():
+        held.setdefault(data, set()).add(name[0])
+    expected = {pair: sum(set(both) <= splits for splits in held.values())
+                for pair, both in (("train_val", "tv"), ("train_test", "ts"), ("val_test", "vs"))}  # fmt: skip
+    assert counts["leakage_between"] == expected and min(expected.values()) > 5
+    assert counts["leakage"] == expected["train_test"]
+    assert (counts["images"], counts["duplicates"]) == (len(files), len(files) - 60)
+
+
+def test_a_share_of_the_training_images_validates_instead(tmp_path):
+    files = {f"{subset}/{label}/{seed}.png": noise(seed + 100 * (label == "1_fake")) for seed in range(60)
+             for label in ("0_real", "1_fake") for subset in "ac"}  # fmt: skip
+    files |= {f"b/{label}/x.png": noise(500 + at) for at, label in enumerate(("0_real", "1_fake"))}
+    root = write_files(tmp_path / "images", files)
+    build(root, tmp_path / "none", train=["a", "c"])
+    everything = {row["source"]: row["split"] for row in rows_of(tmp_path / "none")}
+    published = {"train": {"a": [60, 60]}}
+    counts = build(root, tmp_path / "some", train=["a", "c"], val_fraction=0.3, expected=published)
+    drawn = {row["source"]: row["split"] for row in rows_of(tmp_path / "some")}
+    assert {name for name in drawn if drawn[name] != "val"} == {name for name in drawn if drawn[name] == everything[name]}
+    assert {everything[name] for name in drawn if drawn[name] == "val"} == {"train"}
+    assert counts["leakage_between"] == {"train_val": 0, "train_test": 0, "val_test": 0}  # each image lies in a and in c
+    assert 0.15 * 240 < sum(split == "val" for split in drawn.values()) < 0.45 * 240
+    assert counts["unexpected"] == {}, "what validates was published as training images"
+
+
+def test_validation_images_are_of_both_kinds_or_none(tmp_path, two_by_two):
+    build(write_files(tmp_path / "images", two_by_two), tmp_path)
+    with pytest.raises(DatasetError, match=r"`val` holds reals and no fakes; dataset.val = \['c'\] must reach images of both"):
+        build(write_files(tmp_path / "images", {"c/0_real/x.png": noise(1)}), tmp_path, val=["c"])
+
+
 def test_the_same_bytes_as_real_and_fake_are_refused_everywhere(tmp_path, two_by_two):
     same = noise(7)
     contradicted = {"a/0_real/c.png": same, "b/0_real/c.png": same, "b/1_fake/c.png": same}
@@ -162,7 +204,7 @@ def test_ignored_files_are_counted(tmp_path, two_by_two):
         "hidden": {"a": 1},
         "outside_label_folders": {".": 1},
         "unpacked_beside_the_archive": {},
-        "not_in_train_or_test": {"c": 1},
+        "in_no_split": {"c": 1},
     }
 
 
@@ -259,7 +301,9 @@ def test_the_stage_prints_what_it_read_wrote_and_refused(tmp_path, two_by_two):
     write_files(tmp_path / "images", {**two_by_two, "a/0_real/bad1.png": b"", "a/0_real/bad2.png": b"", ".hidden": b""})
     done = run_stage(tmp_path, root="images")
     assert done.returncode == 0, done.stderr
-    assert "4 images (0 repeated, 0 in both splits) -> data/index.parquet" in done.stdout
+    shared = "0 in train and val, 0 in train and test, 0 in val and test"
+    assert f"4 images (0 repeated; {shared}) -> data/index.parquet" in done.stdout
+    assert "warning: no validation images, so no threshold can be chosen" in done.stdout
     assert "refused        2  empty file (N bytes)" in done.stdout
     assert (tmp_path / "metrics/index.json").exists()
 

@@ -14,11 +14,11 @@ from nullscope.sources.folders import Found, Refused
 from nullscope.sources.manifest import BATCH, read_manifest
 
 ROWS = {
-    "source": ["x.png", "b.zip::y.png", "z.png"],
-    "label": ["real", "1", "FAKE"],
-    "subset": ["s", "s", "007"],
-    "split": ["train", "test", None],
-    "generator": [None, "sd", None],
+    "source": ["x.png", "b.zip::y.png", "z.png", "v.png"],
+    "label": ["real", "1", "FAKE", "0"],
+    "subset": ["s", "s", "007", "s"],
+    "split": ["train", "test", None, "val"],
+    "generator": [None, "sd", None, None],
 }
 
 
@@ -37,6 +37,7 @@ def test_rows_become_files_of_a_split_and_subset(tmp_path, suffix):
         Found("x.png", "train/s", 0),
         Found("b.zip::y.png", "test/s", 1, "sd"),
         Found("z.png", "all/007", 1),
+        Found("v.png", "val/s", 0),
     ]
 
 
@@ -54,7 +55,7 @@ def test_numbers_as_labels_and_more_columns_are_read(tmp_path):
         ({"label": "genuine"}, "x.png", "label 'genuine'; expected real or fake"),
         ({"label": None}, "x.png", "label ''"),
         ({"subset": "a/b"}, "x.png", "subset 'a/b'; expected a name without a slash"),
-        ({"split": "val"}, "x.png", "split 'val'; expected train or test"),
+        ({"split": "valid"}, "x.png", "split 'valid'; expected train, val, test or nothing"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_refused(tmp_path, row, source, reason):

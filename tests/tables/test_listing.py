@@ -18,11 +18,11 @@ from torch.utils.data import DataLoader
 
 from nullscope import embedding
 from nullscope.core.contracts import CAPTIONS, INDEX, ContractError, text_schema
-from nullscope.embedding import captions_of
+from nullscope.embedding import captions_of, embed
 from nullscope.shards.plan import plan
 from nullscope.tables import distinct, listing, parts, sorting, text
 from nullscope.tables.listing import BATCH, Item, distinct_images
-from nullscope.tables.parquet import vector_table, write_table
+from nullscope.tables.parquet import vector_table, write_batches, write_table
 from nullscope.tables.parts import in_parts
 from nullscope.tables.spill import Spill, recut
 from nullscope.tables.text import TextTable
@@ -111,6 +111,17 @@ def test_the_captions_of_a_split_come_in_the_order_of_the_ids(index, split, tmp_
     ids = pa.array([item.image_id for item in in_memory(index, Path(), split)])
     expected = table.filter(pc.is_in(table["image_id"], value_set=ids)).combine_chunks()
     assert [batch.to_pylist() for batch in work] == [batch.to_pylist() for batch in expected.to_batches(max_chunksize=100)]
+
+
+def test_a_split_without_images_has_no_shards_and_a_text_table_without_rows(index, tmp_path, scratch):
+    """As the stages `shard` and `embed` do it where `dataset.val` is empty."""
+    captions(index, tmp_path / "captions.parquet")
+    work = captions_of("val", tmp_path / "captions.parquet", index, 100)
+    tables = in_parts(work, lambda pending: embed(pending, None), text_schema(3), tmp_path / "parts")
+    out = tmp_path / "val.parquet"
+    assert write_batches(out, (batch for table in tables for batch in table.to_batches()), text_schema(3)) == 0
+    assert TextTable.read(out).text_ND.shape == (0, 3)
+    assert {tar.split for tar in plan(index, Path("root"), 100)} == {"train", "test"}
 
 
 def ids_of(index: Path, split: str) -> set[str]:

@@ -57,7 +57,7 @@ def index_table() -> pa.Table:
 def scores_table() -> pa.Table:
     """Logits of every awkward kind."""
     logits = [0.0, -0.0, 1e-42, -3.4e38, float("inf"), float("nan")]
-    row = {"subset": "s", "label": 1, "degradation": "none"}
+    row = {"split": "test", "subset": "s", "label": 1, "degradation": "none"}
     return pa.Table.from_pylist([{"image_id": str(i), **row, "logit": logit} for i, logit in enumerate(logits)], schema=SCORES)
 
 

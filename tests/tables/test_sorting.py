@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from nullscope.core.contracts import INDEX, image_id
+from nullscope.core.contracts import INDEX, SPLITS, image_id
 from nullscope.images.decoder import Facts
 from nullscope.sources import index
 from nullscope.sources.dataset import DatasetParams
@@ -32,7 +32,7 @@ def rows_of(count: int, seed: int = 0) -> list[dict]:
 @pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 1000])
 def test_the_order_is_that_of_a_stable_sort_in_memory(count, tmp_path, monkeypatch):
     """Runs of 64 rows, blocks of 4, three runs merged at a time: up to three passes."""
-    for name, value in (("RUN", 64), ("BLOCK", 4), ("FAN", 3)):
+    for name, value in (("RUN", 64), ("BLOCK", 4), ("FAN_IN", 3)):
         monkeypatch.setattr(sorting, name, value)
     rows = rows_of(count)
     sorter = Sorter(WORDS, ["word", "number"], tmp_path / "sorting")
@@ -81,18 +81,18 @@ def in_memory(params: DatasetParams, verdicts: list) -> tuple[pa.Table, list[tup
     splits: dict[str, set[str]] = {}
     for row in rows.to_pylist():
         splits.setdefault(row["image_id"], set()).add(row["split"])
-    leaked = sum(len(held) == 2 for held in splits.values())
+    leaked = sum({"train", "test"} <= held for held in splits.values())
     return rows, sorted(refused), {"images": len(rows), "duplicates": len(rows) - len(splits), "leakage": leaked}
 
 
 def test_the_index_is_the_one_that_was_sorted_in_memory_to_the_byte(tmp_path, monkeypatch):
-    for name, value in (("RUN", 500), ("BLOCK", 16), ("FAN", 3)):
+    for name, value in (("RUN", 500), ("BLOCK", 16), ("FAN_IN", 3)):
         monkeypatch.setattr(sorting, name, value)
     patterns = {"train": ["a", "b"], "test": ["b", "b/*"]}
-    params = DatasetParams(root=str(tmp_path), name="x", **patterns, train_fraction=0.5, max_pixels=10**6)
+    params = DatasetParams(root=str(tmp_path), name="x", **patterns, train_fraction=0.5, val_fraction=0.2, max_pixels=10**6)
     verdicts = verdicts_of(6000)
     monkeypatch.setattr(index, "survey", lambda params: Survey())
-    monkeypatch.setattr(index, "_verdicts", lambda params, workers: iter(verdicts))
+    monkeypatch.setattr(index, "_findings", lambda params, workers: iter(verdicts))
     out = {"index_path": tmp_path / "index.parquet", "rejects_path": tmp_path / "rejects.csv"}
     counts = index.build_index(params, min_side_px=32, workers=1, **out)
     rows, refused, expected = in_memory(params, verdicts)
@@ -103,13 +103,13 @@ def test_the_index_is_the_one_that_was_sorted_in_memory_to_the_byte(tmp_path, mo
     with open(tmp_path / "rejects.csv", encoding="utf-8", newline="") as file:
         assert [tuple(row) for row in csv.reader(file)][1:] == refused
     assert {key: counts[key] for key in expected} == expected and counts["refused"] == len(refused)
-    assert sum(n for split in ("train", "test") for subset in counts[split].values() for n in subset.values()) == len(rows)
+    assert sum(n for split in SPLITS for subset in counts[split].values() for n in subset.values()) == len(rows)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["expected.parquet", "index.parquet", "rejects.csv"]
 
 
 def test_an_error_leaves_nothing_of_the_sorting_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(index, "survey", lambda params: Survey())
-    monkeypatch.setattr(index, "_verdicts", lambda params, workers: (1 / 0 for _ in range(1)))
+    monkeypatch.setattr(index, "_findings", lambda params, workers: (1 / 0 for _ in range(1)))
     (tmp_path / ".index.parquet.sorting").mkdir()  # a killed process left it
     params = DatasetParams(root=str(tmp_path), name="x", train=["a"], test=["b"], train_fraction=0.5, max_pixels=10**6)
     with pytest.raises(ZeroDivisionError):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 DETECTORS = ("clip_lora", "ns_net")
 STEPS = 30
+VALIDATION = ("val_loss", "val_ap", "val_auroc")
 SUBSETS = {"progan": 0.9, "sd v1.5 (img2img)": 0.6, "sd v1.5 [img2img]": 0.5, "a/../b": 0.4}  # names that MLflow refuses
 
 
@@ -45,8 +46,19 @@ class Project:
         (folder / "detector.json").write_text(json.dumps(facts))
         with open(folder / "history.csv", "w", newline="") as file:
             rows = csv.writer(file)
-            rows.writerow(["step", "epoch", "phase", "loss", "bce", "warm"])
-            rows.writerows([s, s // 10, "main", loss(s), loss(s), loss(s) if s < 5 else ""] for s in range(STEPS))
+            rows.writerow(["step", "epoch", "phase", "loss", "bce", "warm", *VALIDATION])
+            rows.writerows(
+                [
+                    s,
+                    s // 10,
+                    "main",
+                    loss(s),
+                    loss(s),
+                    loss(s) if s < 5 else "",
+                    *(validation(s).get(name, "") for name in VALIDATION),
+                ]
+                for s in range(STEPS)
+            )
         return folder
 
     def evaluate(self, name: str, acc: float = 0.75, **more: float) -> None:
@@ -72,6 +84,11 @@ class Project:
     def artifacts(self, name: str) -> set[str]:
         folder = self.root / "mlartifacts" / self.run(name).info.run_id / "artifacts"
         return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+
+
+def validation(step: int) -> dict[str, float]:
+    """What is known of the validation split after a step: something at the last one of an epoch."""
+    return {name: round(at / (step + 4), 6) for at, name in enumerate(VALIDATION, 1)} if step % 10 == 9 else {}
 
 
 def loss(step: int) -> float:

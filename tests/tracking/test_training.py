@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from tracking.synthetic import STEPS, Project, loss
+from tracking.synthetic import STEPS, VALIDATION, Project, loss, validation
 
 from nullscope import tracking
 from nullscope.tracking import store, training
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 def train(project: Project, steps: range = range(STEPS)) -> None:
     with tracking.live("ns_net", 0, project.params(), inputs="data") as run:
         for step in steps:
-            run.log(step, {"bce": loss(step)})
+            run.log(step, {"bce": loss(step), **validation(step)})
         run.finish(project.root / "models" / "ns_net-0")
 
 
@@ -34,6 +34,8 @@ def test_a_live_run_and_publishing_are_one_run(project: Project) -> None:
     assert project.run("ns_net").info.run_id == run.info.run_id
     assert project.points("ns_net", "train/bce") == [(step, loss(step)) for step in range(STEPS)]
     assert len(project.points("ns_net", "train/loss")) == STEPS, "what the live run did not log comes from the history"
+    for name in VALIDATION:
+        assert project.points("ns_net", f"train/{name}") == [(step, validation(step)[name]) for step in (9, 19, 29)], "once each"
 
 
 def test_losses_arrive_while_it_trains(project: Project) -> None:

@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from transformers import AutoTokenizer, BlipForConditionalGeneration, BlipImageProcessorPil
+from trees import tree_sha256
 
 import nullscope
 from nullscope.core.config import ParamsError, validate
-from nullscope.core.files import directory_sha256
 from nullscope.world import camera, generators, measure, pretrain_pictures, render, scenes
 from nullscope.world.render import Job, WorldParams, list_jobs, write_world
 
@@ -29,6 +29,8 @@ SMALL = {
     "train_reals": 6,
     "train_fakes_per_generator": 3,
     "train_generators": ["nearest", "transpose"],
+    "val_reals": 5,
+    "val_fakes_per_generator": 2,
     "test_reals": 4,
     "test_fakes_per_generator": 2,
     "test_generators": list(generators.GENERATORS),
@@ -61,19 +63,35 @@ def _open(data: bytes) -> Image.Image:
 
 def test_bytes_do_not_depend_on_run_or_workers(world: Path, tmp_path: Path) -> None:
     write_world(WorldParams(**SMALL), tmp_path / "two", workers=2)
-    assert directory_sha256(tmp_path / "two") == directory_sha256(world)
+    assert tree_sha256(tmp_path / "two") == tree_sha256(world)
 
 
 def test_another_seed_is_another_world(world: Path, tmp_path: Path) -> None:
     write_world(WorldParams(**SMALL | {"seed": 1}), tmp_path / "other", workers=1)
-    assert directory_sha256(tmp_path / "other") != directory_sha256(world)
+    assert tree_sha256(tmp_path / "other") != tree_sha256(world)
+
+
+def test_more_pictures_of_one_kind_change_no_other(world: Path, tmp_path: Path) -> None:
+    """Validation pictures least of all; and none of them is a picture of training or testing."""
+    more = {"val_reals": 9, "val_fakes_per_generator": 4, "train_reals": 7, "test_generators": ["nearest", "spectral"]}
+    write_world(WorldParams(**SMALL | more), tmp_path / "more", workers=1)
+    before, after = ({file.relative_to(root).as_posix(): file.read_bytes() for file in root.rglob("*.*") if file.suffix != ".csv"}
+                     for root in (world, tmp_path / "more"))  # fmt: skip
+    kept = {
+        name: data
+        for name, data in before.items()
+        if not name.startswith("test/") or name.split("/")[1] in ("camera", *more["test_generators"])
+    }
+    assert {name: after.get(name) for name in kept} == kept and len(kept) < len(before)
+    assert len(set(after.values())) == len(after) == len(kept) + 4 + 2 * 2 + 1
 
 
 def test_layout_and_counts(world: Path) -> None:
     files = [file.relative_to(world) for file in world.rglob("*.*") if file.name != render.CAPTIONS]
     counts = Counter(file.parent.as_posix() for file in files)
     expected = {"train/camera/0_real": 6, "test/camera/0_real": 4}
-    expected |= {f"train/{name}/1_fake": 3 for name in SMALL["train_generators"]}
+    expected |= {f"train/{name}/1_fake": 3 for name in SMALL["train_generators"]} | {"val/camera/0_real": 5}
+    expected |= {f"val/{name}/1_fake": 2 for name in SMALL["train_generators"]}
     expected |= {f"test/{name}/1_fake": 2 for name in generators.GENERATORS}
     assert counts == expected
     assert {file.suffix for file in files} <= {".jpg", ".png"}
@@ -153,7 +171,8 @@ def test_the_shortcut_ties_colour_to_the_label_in_training_only() -> None:
     for job in list_jobs(params):
         colour = render.render(job).caption.split()[2]
         colours.setdefault((job.split, job.maker == render.REALS), set()).add(colour)
-    assert not colours["train", True] & colours["train", False]
+    for split in ("train", "val"):
+        assert not colours[split, True] & colours[split, False]
     assert colours["test", True] == set(scenes.COLOURS)
 
 

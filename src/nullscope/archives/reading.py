@@ -1,8 +1,9 @@
 """Zip and tar archives read in place: the names of their members, and any one member, without unpacking the others.
 
-A member is named ``<archive>::<member>``, as in the column ``source`` of the index. A zip has a directory at its end; a plain tar
-is listed by its headers, once per process. What is compressed as a whole (`SEALED`) has to be read from its start for every
-member, so it is refused with what to do. Zips in several parts (``x.z01``, ``x.z02``, ..., ``x.zip``) are read by `split_zip`.
+A member is named ``<archive>::<member>``, as in the column ``source`` of the index. A zip has a directory at its end. A plain tar
+has none, so its headers are read once per process. An archive that is compressed as a whole (`NOT_OPENED`) would have to be read
+from its start for every member, so it is refused with what to do. Zips in several parts (``x.z01``, ``x.z02``, ..., ``x.zip``)
+are read by `split_zip`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from nullscope.archives.split_zip import SplitZip, first_part
 
 SEPARATOR = "::"
 SUFFIXES = (".zip", ".tar")
-SEALED = {
+NOT_OPENED = {  # suffix -> what to do
     **dict.fromkeys((".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst"), "decompress it to a plain .tar"),
     **dict.fromkeys((".7z", ".7z.001", ".rar"), "unpack it"),
 }
@@ -49,9 +50,9 @@ def is_archive(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def sealed(name: str) -> str:
-    """Return why a file of this name is an archive that is not opened; empty if it is none."""
-    remedy = next((remedy for suffix, remedy in SEALED.items() if name.lower().endswith(suffix)), "")
+def why_not_opened(name: str) -> str:
+    """Return why a file of this name is an archive that is not opened; empty if it is no such archive."""
+    remedy = next((remedy for suffix, remedy in NOT_OPENED.items() if name.lower().endswith(suffix)), "")
     return remedy and f"an archive without random access to its members: {remedy}"
 
 
@@ -141,15 +142,15 @@ class _Tar:
         self.file.close()
 
 
-class _Shelf:
-    """The archives that this process has open, the least recently used of them closed."""
+class _OpenArchives:
+    """The archives that this process has open: the last `OPEN` that were used."""
 
     def __init__(self) -> None:
         self.open: OrderedDict[tuple[object, ...], Archive] = OrderedDict()
 
     def get(self, path: Path) -> Archive:
         info = os.stat(path)
-        # A forked process shares its parent's place in an open file, so that each has its own.
+        # A forked process shares the position in an open file with its parent, so each process opens its own.
         key = os.getpid(), os.fspath(path), info.st_size, info.st_mtime_ns, info.st_ino
         if key not in self.open:
             self.open[key] = _Tar(path) if path.name.lower().endswith(".tar") else _Zip(path)
@@ -159,11 +160,11 @@ class _Shelf:
         return self.open[key]
 
 
-_SHELF = _Shelf()
+_ARCHIVES = _OpenArchives()
 
 
 def _opened(path: Path) -> Archive:
-    return _SHELF.get(path)
+    return _ARCHIVES.get(path)
 
 
 def _listed(archive: Archive, name: str) -> Member:

@@ -1,8 +1,8 @@
 """Zips in several parts, as GenImage is published: ``x.z01``, ``x.z02``, ..., ``x.zip`` (Info-ZIP's ``zip -s``).
 
-Python's `zipfile` refuses them. What differs from a whole zip: the file goes on from part to part; the directory gives every
-member's place within the part where it starts; and the records at the end number the parts. So the parts are shown to `zipfile`
-as one file whose end records say "one part", and the places are moved by what lies before their part.
+Python's `zipfile` refuses them. They differ from a whole zip in three ways: the file goes on from part to part; the directory
+gives the place of a member within the part where it starts; and the records at the end number the parts. So `zipfile` is given
+the parts as one file whose end records say "one part", and the length of the parts before is added to every place.
 (PKWARE's APPNOTE.TXT 6.3, sections 4.3.14 to 4.3.16 and 8.5.)
 """
 
@@ -32,7 +32,7 @@ class SplitZip(zipfile.ZipFile):
     def __init__(self, path: Path) -> None:
         parts = [*_numbered(path), path]
         starts = [0, *accumulate(part.stat().st_size for part in parts)]
-        self.joined = _Joined(parts, starts)
+        self.joined = _JoinedParts(parts, starts)
         try:
             self.joined.patch = _end_as_of_one_part(self.joined, starts, path)
             super().__init__(self.joined)
@@ -47,7 +47,7 @@ class SplitZip(zipfile.ZipFile):
             raise
 
     def _end_members(self) -> None:
-        """Say anew where every member ends at most: newer versions of `zipfile` refuse one that reaches into the next."""
+        """Set where every member ends at the latest: newer versions of `zipfile` refuse one that overlaps the next."""
         end = self.start_dir
         for info in sorted(self.infolist(), key=lambda info: info.header_offset, reverse=True):
             if hasattr(info, "_end_offset"):
@@ -71,8 +71,8 @@ def _numbered(path: Path) -> list[Path]:
     raise AssertionError("unreachable")
 
 
-class _Joined(io.RawIOBase):
-    """Files one behind the other, read as one; `patch` stands in the place of the last bytes."""
+class _JoinedParts(io.RawIOBase):
+    """Several files read as one, in which `patch` takes the place of the last bytes."""
 
     def __init__(self, parts: list[Path], starts: list[int]) -> None:
         self.files = [open(part, "rb") for part in parts]  # noqa: SIM115 (closed by `close`)
@@ -123,8 +123,8 @@ class _Joined(io.RawIOBase):
         super().close()
 
 
-def _end_as_of_one_part(joined: _Joined, starts: list[int], path: Path) -> bytes:
-    """Return the last bytes of the archive with the numbers of parts and the places of the directory as in a whole zip."""
+def _end_as_of_one_part(joined: _JoinedParts, starts: list[int], path: Path) -> bytes:
+    """Return the last bytes of the archive, with the numbers of parts and the place of the directory as a whole zip has them."""
     tail_start = max(0, joined.size - LONGEST_COMMENT - END.size - LOCATOR.size)
     joined.seek(tail_start)
     tail = bytearray(joined.read())
@@ -135,29 +135,29 @@ def _end_as_of_one_part(joined: _Joined, starts: list[int], path: Path) -> bytes
     locator = at - LOCATOR.size
     if locator >= 0 and tail[locator : locator + 4] == b"PK\6\7":
         _, end_part, end_offset, parts = LOCATOR.unpack_from(tail, locator)
-        _check(parts - 1, starts, path)
+        _check_parts(parts - 1, starts, path)
         place = starts[end_part] + end_offset
         joined.seek(place)
         signature, length, made, needed, _, directory_part, _, total, size, offset = END_64.unpack(joined.read(END_64.size))
-        tail, tail_start, at = _longer(joined, tail, tail_start, place, at)
+        tail, tail_start, at = _reach_back(joined, tail, tail_start, place, at)
         moved = starts[directory_part] + offset
         END_64.pack_into(tail, place - tail_start, signature, length, made, needed, 0, 0, total, total, size, moved)
         LOCATOR.pack_into(tail, at - LOCATOR.size, b"PK\6\7", 0, place, 1)
         END.pack_into(tail, at, b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, comment)
     else:
-        _check(part, starts, path)
+        _check_parts(part, starts, path)
         END.pack_into(tail, at, b"PK\5\6", 0, 0, total, total, size, starts[directory_part] + offset, comment)
     return bytes(tail)
 
 
-def _longer(joined: _Joined, tail: bytearray, tail_start: int, place: int, at: int) -> tuple[bytearray, int, int]:
-    """Return the tail from ``place`` on, if that lies before it."""
+def _reach_back(joined: _JoinedParts, tail: bytearray, tail_start: int, place: int, at: int) -> tuple[bytearray, int, int]:
+    """Return the tail from ``place`` on if it does not reach back that far, with its start and the place of `END` in it."""
     if place >= tail_start:
         return tail, tail_start, at
     joined.seek(place)
     return bytearray(joined.read()), place, at + tail_start - place
 
 
-def _check(last: int, starts: list[int], path: Path) -> None:
+def _check_parts(last: int, starts: list[int], path: Path) -> None:
     if last != len(starts) - 2:
         raise zipfile.BadZipFile(f"expected {last} parts before it ({path.stem}.z01 and so on), found {len(starts) - 2}")

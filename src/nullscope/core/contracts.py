@@ -8,7 +8,8 @@ import pyarrow as pa
 
 REAL, FAKE = 0, 1
 LABEL_FOLDERS = {"0_real": REAL, "1_fake": FAKE}
-SPLITS = ("train", "test")
+SPLITS = ("train", "val", "test")  # every choice (threshold, temperature, epoch) is made on val
+MAY_BE_EMPTY = ("val",)  # splits that may hold no image; nothing can be chosen then
 SHARD_KINDS = ("patches", "images")  # patch-selected mosaics, or the original bytes; a detector names the one it reads
 REAL_GENERATOR = "real"  # what the column `generator` says of a photograph
 CLEAN = "none"  # the degradation of an image as it is

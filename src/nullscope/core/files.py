@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import json
@@ -75,6 +76,11 @@ def _alive(pid: int) -> bool:
     return True
 
 
+def is_out_of_space(error: BaseException) -> bool:
+    """Return whether ``error`` says that the disk is full, or that the user's share of it (the quota) is."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON with sorted keys. Raises `ValueError` on NaN or infinity: neither is JSON."""
     text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
@@ -94,8 +100,3 @@ def content_sha256(files: Iterable[Path], root: Path) -> str:
     for file in files:
         digest.update(f"{file.relative_to(root).as_posix()}\0{sha256(file)}\n".encode())
     return digest.hexdigest()
-
-
-def directory_sha256(path: Path) -> str:
-    """Return `content_sha256` of all files under ``path``, in the order of their names."""
-    return content_sha256(sorted(file for file in Path(path).rglob("*") if file.is_file()), path)

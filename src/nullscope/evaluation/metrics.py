@@ -24,6 +24,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from nullscope.core.contracts import CLEAN, FAKE, REAL
 from nullscope.evaluation.resampling import Resamples, Strata, interval, resample, resample_table
+from nullscope.evaluation.scores import TEST
 
 PROTOCOL = 2  # what the numbers mean; a change of any is a new version, with a line in docs/protocol.md
 THRESHOLD = 0.0  # logit; the papers' p > 0.5
@@ -35,7 +36,7 @@ DIGITS = 6  # of every number of the JSON; a test set of a million images resolv
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating]
 IndexGroup = tuple[str, str, str, int]  # split, subset, generator, label
-POOLED: Mapping[str, str] = MappingProxyType({})  # no subset is judged by the reals of a named one
+NONE_NAMED: Mapping[str, str] = MappingProxyType({})  # no subset uses the reals of a named one
 
 
 def real_accuracy(is_fake_N: Bools, logit_N: Floats) -> float:
@@ -138,28 +139,28 @@ def seen_subsets(groups: Iterable[IndexGroup]) -> frozenset[str]:
     groups = list(groups)
     training = {generator for split, _, generator, label in groups if split == "train" and label == FAKE}
     return frozenset(
-        subset for split, subset, generator, label in groups if split == "test" and label == FAKE and generator in training
+        subset for split, subset, generator, label in groups if split == TEST and label == FAKE and generator in training
     )
 
 
-def evaluate(scores: pa.Table, seen: frozenset[str], reals: Mapping[str, str] = POOLED) -> dict[str, Any]:
+def evaluate(scores: pa.Table, seen: frozenset[str], reals: Mapping[str, str] = NONE_NAMED) -> dict[str, Any]:
     """Return every metric of one detector's scores (`contracts.SCORES`; only ``image_id`` may be missing).
 
-    ``seen`` names the subsets whose generator was in the training set; their rows say so. ``reals`` names the subset whose reals
-    judge a subset; one not named is judged by its own, or without any by those of all subsets that hold nothing else.
+    ``seen`` names the subsets whose generator was in the training set; their rows say so. ``reals`` is the parameter
+    `dataset.reals`: which subset's reals another one uses (`reals.reals_for`).
     The keys lie flat, the subsets' under ``subsets``; ``<key>_low`` and ``<key>_high`` are the ends of a 95 % interval: Wilson's
     of the rates of one subset, the bootstrap's of everything else that has one. A number that is not defined (the accuracy of a
     subset without reals, say) is left out; ``n_real`` and ``n_fake`` tell why.
     Degradations other than `CLEAN` have the same dictionary each, without bootstrap, under ``degradations``. Memory: some tens
     of bytes per image.
-    Raises `ValueError` on a logit that is not finite, a label that is neither real nor fake, no clean scores, or a name in
-    ``reals`` that the scores do not have.
+    Raises `ValueError` on a row of another split than ``test`` (if the table has the column ``split``), a logit that is not
+    finite, a label that is neither real nor fake, no clean scores, or a name in ``reals`` that the scores do not have.
     """
     return evaluate_with_resamples(scores, seen, reals)[0]
 
 
 def evaluate_with_resamples(
-    scores: pa.Table, seen: frozenset[str], reals: Mapping[str, str] = POOLED
+    scores: pa.Table, seen: frozenset[str], reals: Mapping[str, str] = NONE_NAMED
 ) -> tuple[dict[str, Any], pa.Table]:
     """Return what `evaluate` does, and the resamples of the means over subsets (`resampling.resample_table`)."""
     _check(scores)
@@ -174,7 +175,7 @@ def evaluate_with_resamples(
         raise ValueError(
             f"scores: no row has the degradation {CLEAN!r}, found {sorted(results) or 'no rows'}; rerun `dvc repro score`"
         )
-    return _rounded({"protocol": PROTOCOL} | clean | ({"degradations": results} if results else {})), resamples
+    return rounded({"protocol": PROTOCOL} | clean | ({"degradations": results} if results else {})), resamples
 
 
 @dataclass(frozen=True)
@@ -191,8 +192,8 @@ class _Images:
 
 
 def _points(strata: Strata, seen: frozenset[str]) -> dict[str, Any]:
-    pools = {names: strata.reals_of(names) for names in set(strata.judges.values())}
-    subsets = {name: _subset_metrics(_Images(pools[judges], strata.fakes[name])) for name, judges in strata.judges.items()}
+    pools = {lenders: strata.reals_of(lenders) for lenders in set(strata.lenders.values())}
+    subsets = {name: _subset_metrics(_Images(pools[lenders], strata.fakes[name])) for name, lenders in strata.lenders.items()}
     for name, row in subsets.items():
         row |= {"seen": name in seen} if row["n_fake"] else {}
     everything = _Images(strata.reals_of(strata.reals), np.concatenate([*strata.fakes.values()]))
@@ -217,7 +218,7 @@ def _ends(resamples: Resamples) -> dict[str, float]:
 
 
 def _subset_metrics(images: _Images) -> dict[str, float]:
-    """Return the row of one subset; ``n_real`` counts the reals it was judged against, shared or its own."""
+    """Return the row of one subset; ``n_real`` counts the reals that it is compared with, its own or those of other subsets."""
     pool = images.pool
     n_real, n_fake = len(images.real), len(images.fake)
     values: dict[str, float] = {"n_real": n_real, "n_fake": n_fake}
@@ -273,6 +274,11 @@ def _pooled(everything: _Images) -> dict[str, float]:
 
 
 def _check(scores: pa.Table) -> None:
+    splits = set(scores["split"].unique().to_pylist()) if "split" in scores.column_names else {TEST}
+    if splits - {TEST}:
+        raise ValueError(
+            f"scores: expected rows of the split {TEST!r} only, found {sorted(splits)}; read them with read_test_scores"
+        )
     labels = set(scores["label"].unique().to_pylist())
     if not labels <= {REAL, FAKE}:
         raise ValueError(
@@ -290,7 +296,8 @@ def _share(hits_N: Bools) -> float:
     return float(np.mean(hits_N)) if len(hits_N) else float("nan")
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Return nested dictionaries with every float, numpy's included, rounded to `DIGITS`: what goes into a JSON file."""
     if isinstance(value, dict):
-        return {key: _rounded(entry) for key, entry in value.items()}
-    return round(float(value), DIGITS) if isinstance(value, float) else value  # also numpy's own
+        return {key: rounded(entry) for key, entry in value.items()}
+    return round(float(value), DIGITS) if isinstance(value, float | np.floating) else value

@@ -25,6 +25,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nullscope.core.contracts import FAKE, REAL
+from nullscope.evaluation.reals import reals_for
 
 RESAMPLES = 1000
 SEED = "bootstrap"  # the draws' name; another one would be other draws, as would another version of numpy's generator
@@ -43,18 +44,18 @@ def interval(values_R: Floats) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Strata:
-    """The logits of every subset's reals and fakes, in the order of the scores, and what is compared with what."""
+    """The logits of every subset's reals and fakes, in the order of the scores, and which reals each subset is compared with."""
 
     reals: dict[str, Floats]
     fakes: dict[str, Floats]
-    judges: dict[str, tuple[str, ...]]  # the subsets whose reals a subset is judged against
+    lenders: dict[str, tuple[str, ...]]  # for each subset, those whose reals it is compared with (`reals.reals_for`)
     images: str = ""  # a hash of the images' ids, in the order of the scores, where the scores have them
 
     @classmethod
     def of(cls, rows: pa.Table, named: Mapping[str, str]) -> Strata:
         """Return the strata of some rows of `contracts.SCORES`, by name; ``named`` as `metrics.evaluate` has it.
 
-        Raises `ValueError` if it names a subset without fakes or a judge without reals.
+        Raises `ValueError` as `reals.reals_for` does.
         """
         coded = rows["subset"].combine_chunks().dictionary_encode()
         code_N, is_fake_N = coded.indices.to_numpy(), rows["label"].to_numpy() == FAKE
@@ -63,13 +64,8 @@ class Strata:
         own = {name: code_N == names.index(name) for name in sorted(names)}
         reals = {name: logit_N[mask_N & ~is_fake_N] for name, mask_N in own.items()}
         fakes = {name: logit_N[mask_N & is_fake_N] for name, mask_N in own.items()}
-        for subset, judge in named.items():
-            _check_named("subset", subset, fakes, "fakes")
-            _check_named(f"judge of {subset!r}", judge, reals, "reals")
-        # UniversalFakeDetect's way: folders of fakes are judged against reals that lie in folders of their own.
-        shared = tuple(name for name in own if not len(fakes[name]))
-        judges = {n: (named[n],) if n in named else (n,) if len(reals[n]) else shared for n in own}
-        return cls(reals, fakes, judges, _images(rows))
+        lenders = reals_for({n: len(reals[n]) for n in own}, {n: len(fakes[n]) for n in own}, named)
+        return cls(reals, fakes, lenders, _hash_of_images(rows))
 
     def reals_of(self, names: Iterable[str]) -> Floats:
         """Return the logits of the reals of some subsets."""
@@ -77,24 +73,24 @@ class Strata:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the images, of all strata and of what judges what: equal where resamples are of the same images."""
-        facts = [[name, len(self.reals[name]), len(self.fakes[name]), judges] for name, judges in self.judges.items()]
+        """A hash of the images, the strata and the lenders: equal where resamples are of the same images."""
+        facts = [[name, len(self.reals[name]), len(self.fakes[name]), lenders] for name, lenders in self.lenders.items()]
         return hashlib.sha256(json.dumps([SEED, self.images, facts]).encode()).hexdigest()
 
 
 def resample(strata: Strata, subsets: Iterable[str], *, threshold: float, max_fpr: Mapping[str, float]) -> dict[str, Resamples]:
     """Return `RESAMPLES` values of every statistic of each of ``subsets``.
 
-    A pool of reals that judges several subsets is drawn once for all of them, and a stratum that is part of two pools is drawn
-    alike in both. The statistics are r_acc, f_acc, acc, balanced_acc, ap and auroc as `metrics` defines them at ``threshold``,
-    and one per entry of ``max_fpr``: the share of fakes found at so many false alarms (below 1). Without reals or without fakes
-    only f_acc or r_acc is defined.
+    Reals that several subsets are compared with are drawn once for all of them, and a stratum that is part of two pools of reals
+    is drawn alike in both. The statistics are r_acc, f_acc, acc, balanced_acc, ap and auroc as `metrics` defines them at
+    ``threshold``, and one per entry of ``max_fpr``: the share of fakes found at so many false alarms (below 1). Without reals or
+    without fakes only f_acc or r_acc is defined.
     """
-    judges = {name: strata.judges[name] for name in subsets}
-    found: dict[str, list[Resamples]] = {name: [] for name in judges}
-    for pool in dict.fromkeys(judges.values()):
+    lenders = {name: strata.lenders[name] for name in subsets}
+    found: dict[str, list[Resamples]] = {name: [] for name in lenders}
+    for pool in dict.fromkeys(lenders.values()):
         real = _Drawn(REAL, {name: strata.reals[name] for name in pool})
-        fakes = {name: _Drawn(FAKE, {name: strata.fakes[name]}) for name in judges if judges[name] == pool}
+        fakes = {name: _Drawn(FAKE, {name: strata.fakes[name]}) for name in lenders if lenders[name] == pool}
         pairs = {name: _Pair(real, fake, threshold, max_fpr) for name, fake in fakes.items()}
         for size in _blocks(max(len(sample) for sample in (real, *fakes.values()))):
             real_sum_BN = real.draw(size)
@@ -123,19 +119,13 @@ def resample_table(observed: Mapping[str, float], resamples: Resamples, strata: 
     return pa.table([numbers, *columns], schema=resample_schema(keys).with_metadata({"strata": strata.fingerprint}))
 
 
-def _images(rows: pa.Table) -> str:
+def _hash_of_images(rows: pa.Table) -> str:
     if "image_id" not in rows.column_names:
         return ""
     digest = hashlib.sha256()
     for chunk in rows["image_id"].chunks:
         digest.update("".join(chunk.to_pylist()).encode())
     return digest.hexdigest()
-
-
-def _check_named(role: str, name: str, held: Mapping[str, Floats], kind: str) -> None:
-    if not len(held.get(name, ())):
-        known = ", ".join(other for other in held if len(held[other])) or "none"
-        raise ValueError(f"`reals`: the {role} is {name!r}, which holds no {kind} of the test set; subsets with {kind}: {known}")
 
 
 class _Drawn:
@@ -176,7 +166,7 @@ class _Drawn:
 
 
 class _Pair:
-    """The fakes of a subset and the reals that judge them; the places at which their running sums are read."""
+    """The fakes of a subset, the reals they are compared with, and the places at which their running sums are read."""
 
     def __init__(self, real: _Drawn, fake: _Drawn, threshold: float, max_fpr: Mapping[str, float]) -> None:
         self.real, self.fake = real, fake

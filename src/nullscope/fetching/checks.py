@@ -12,7 +12,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from nullscope.fetching.sources import FetchError
+from nullscope.core.files import is_out_of_space
+from nullscope.fetching.sources import AGAIN, FetchError
 
 CHUNK_BYTES = 1 << 20
 LOCK = ".fetch.lock"
@@ -20,7 +21,7 @@ LOCK = ".fetch.lock"
 
 @dataclass(frozen=True)
 class Digests:
-    """What a file's bytes come to."""
+    """Size and hashes of a file."""
 
     bytes: int
     sha256: str
@@ -52,6 +53,15 @@ def require_space(folder: Path, needed: int) -> None:
         )
 
 
+def disk_failure(error: Exception, place: object) -> str | None:
+    """Return the message for an error of the disk while ``place`` was being fetched; None for any other error."""
+    if is_out_of_space(error):
+        return f"{place}: expected room on the disk, found it full; make room and {AGAIN}"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: expected a place to write to, found: {error.strerror}; name another with --to"
+    return None
+
+
 def free_bytes(folder: Path) -> int:
     """Return the free bytes of the disk that ``folder`` is or will be on."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
@@ -69,7 +79,7 @@ def readable(count: int) -> str:
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Keep other fetches out of ``folder``, which is made if need be: two that append to one partial file would spoil it."""
+    """Keep other fetches out of ``folder``, which is created if need be: two fetches would append to the same partial file."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK)

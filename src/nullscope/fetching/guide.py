@@ -1,4 +1,4 @@
-"""What `nullscope fetch` tells: the table of sources, how to get a data set by hand, and what to do with one that has come."""
+"""What `nullscope fetch` prints: the table of sources, how to get a data set by hand, and how to use a data set that is there."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def print_sources(sources: dict[str, Source], console: Console) -> None:
 
 
 def print_plan(listing: Listing, record: Record, console: Console) -> None:
-    """Print what a fetch would bring: a line a file, what is there of it, and the room on the disk."""
+    """Print what a fetch would bring: one line per file with what is there of it, and the free space on the disk."""
     table = Table("file", "size", "state", box=None, pad_edge=False)
     table.columns[1].justify = "right"
     states = {remote.name: _state(record, remote) for remote in listing.files}
@@ -46,7 +46,7 @@ def print_plan(listing: Listing, record: Record, console: Console) -> None:
 
 
 def print_manual(name: str, source: Source, folder: Path, console: Console) -> None:
-    """Print how to get what no program can."""
+    """Print how to get a data set that no program can fetch, or that there is nothing to fetch."""
     if source.kind == "manual":
         say(console, f"Nothing was fetched: {name} has no address that a program can rely on; get it by hand.")
         say(console, f"\nPage:     {source.repository}")
@@ -59,7 +59,7 @@ def print_manual(name: str, source: Source, folder: Path, console: Console) -> N
 
 
 def print_use(name: str, source: Source, folder: Path, console: Console) -> None:
-    """Print the tree that is expected, what to know of it, and the command that uses it."""
+    """Print the folders that are expected, the notes on the data set, and the command that uses it."""
     for title, lines in ((f"Expected in {folder}:", source.expected), ("To know:", source.notes)):
         if lines:
             say(console, f"\n{title}")

@@ -2,8 +2,8 @@
 
 The hub's client finds the repository, authenticates (``HF_TOKEN``, ``HF_ENDPOINT``) and transfers. Its `hf_hub_download` is not
 used: in huggingface_hub 2.4 it writes to a file of a random name and removes that on any failure, so that an archive of 41 GB
-which breaks off at the end starts again from nothing. Here the bytes go into a partial file named after the content that is
-expected, and the next run asks for the rest. A file gets its name only once its digest is the hub's.
+which breaks off at the end starts again from nothing. Here the bytes go into a partial file named after the expected content, and
+the next run asks for the rest. A file gets its final name once its hash is the one that the hub lists.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Remote:
         return content.bytes == self.size and self.found(content) == self.expected
 
     def partial(self, folder: Path) -> Path:
-        """Return where the bytes go until all are there; another content of the same name has another."""
+        """Return where the bytes go until all are there. If the file changes at the hub, this path changes too."""
         path = folder / self.name
         return path.with_name(f".{path.name}.{(self.sha256 or self.blob or '')[:12]}.partial")
 
     def begun(self, folder: Path) -> int:
-        """Return the bytes that are there of a file whose transfer broke off."""
+        """Return how many bytes are there of a file whose transfer broke off."""
         partial = self.partial(folder)
         return partial.stat().st_size if partial.exists() else 0
 
@@ -59,7 +59,7 @@ class Listing:
 
 
 def list_files(source: Source, only: tuple[str, ...], revision: str | None = None) -> Listing:
-    """Ask the hub what the data set consists of; of that, what matches ``only``, or all.
+    """Ask the hub for the files of the data set, and return those that match ``only``, or all.
 
     Raises `FetchError` if the hub cannot be asked, refuses, or has no file that fits.
     """
@@ -83,7 +83,7 @@ def list_files(source: Source, only: tuple[str, ...], revision: str | None = Non
 
 
 def fetch(source: Source, listing: Listing, folder: Path, *, verify: bool) -> int:
-    """Bring the files of ``listing`` into ``folder``; return how many were not there. ``verify`` reads again what is known.
+    """Bring the files of ``listing`` into ``folder``; return how many were missing. ``verify`` hashes known files again.
 
     Raises `FetchError`. Files that are complete stay, and so does what is there of the one under way.
     """
@@ -103,7 +103,7 @@ def fetch(source: Source, listing: Listing, folder: Path, *, verify: bool) -> in
 
 
 def _is_there(record: Record, remote: Remote, *, verify: bool) -> bool:
-    """Return whether a file is there and is the hub's. Raises `FetchError` if another is: it may be the user's own."""
+    """Return whether a file is there. Raises `FetchError` if its content is not the hub's: it may be the user's own."""
     path = record.folder / remote.name
     if not path.exists():
         record.files.pop(remote.name, None)
@@ -123,12 +123,12 @@ def _is_there(record: Record, remote: Remote, *, verify: bool) -> bool:
 
 
 def _transfer(origin: Origin, remote: Remote, folder: Path, label: str) -> None:
-    """Append to the partial file what it lacks. A connection that breaks is taken up again as long as it brings anything."""
+    """Append to the partial file what it lacks. A connection that broke is opened again if it had brought any bytes."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
-    # The address of the hub itself, not the one it leads to: that is signed for an hour, less than a large file may take.
+    # The hub's own address, not the one that it redirects to: that one expires after an hour, and a large file may take longer.
     url = hf_hub_url(origin.repository, remote.path, repo_type="dataset", revision=origin.revision, endpoint=_endpoint())
     partial = remote.partial(folder)
     partial.parent.mkdir(parents=True, exist_ok=True)
@@ -149,13 +149,13 @@ def _transfer(origin: Origin, remote: Remote, folder: Path, label: str) -> None:
             return
         except OSError:  # an answer of the hub, or the disk
             raise
-        except Exception:  # what the client takes up itself leaves out a connection that is reset
+        except Exception:  # the client retries some failures itself, but not a connection that was reset
             if remote.begun(folder) == begun:
                 raise
 
 
 def _accept(record: Record, remote: Remote) -> None:
-    """Give a complete file its name, if it is what the hub says. Raises `FetchError` if not, and keeps it under another name."""
+    """Give a complete file its name if its hash is the hub's; otherwise keep it as ``.corrupt`` and raise `FetchError`."""
     partial, path = remote.partial(record.folder), record.folder / remote.name
     content = digests(partial, remote.name)
     if not remote.matches(content):
@@ -170,7 +170,7 @@ def _accept(record: Record, remote: Remote) -> None:
 
 
 def _remote(source: Source, sibling) -> Remote:
-    """Return a file of the hub's answer. Raises `FetchError` if its name leads out of the folder."""
+    """Return one file of the hub's list. Raises `FetchError` if its name leads out of the folder."""
     path = PurePosixPath(sibling.rfilename)
     if path.is_absolute() or ".." in path.parts:
         raise FetchError(f"{source.repository}: expected file names below its root, found {sibling.rfilename!r}; do not use it")

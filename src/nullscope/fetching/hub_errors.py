@@ -1,14 +1,12 @@
-"""What the hub's client and the disk raise, as one sentence: what was expected, what was found, what to do."""
+"""Errors of the hub's client and of the disk, told in one sentence: what was expected, what was found, what to do."""
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nullscope.fetching.sources import FetchError, Source
-
-AGAIN = "run the same command again, it continues where this one stopped"
+from nullscope.fetching.checks import disk_failure
+from nullscope.fetching.sources import AGAIN, FetchError, Source
 
 
 @contextmanager
@@ -43,10 +41,8 @@ def _explain(repository: str, revision: str, error: Exception) -> str:
         return f"{repository}@{revision}: expected what the hub had listed, found 404: the files are being changed; {AGAIN}"
     if status is not None:
         return f"{repository}: expected an answer of the hub, found {status}: it is busy or out of order; in a while, {AGAIN}"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{repository}: expected room on the disk, found it full; make room and {AGAIN}"
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: expected a place to write to, found: {error.strerror}; name another with --to"
+    if told := disk_failure(error, repository):
+        return told
     first = (str(error).splitlines() or [""])[0]
     return (
         f"{repository}: expected a connection to the hub, found none or one that broke ({type(error).__name__}: {first}); look "

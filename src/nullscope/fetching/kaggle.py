@@ -1,13 +1,12 @@
-"""Data sets of Kaggle, by its client `kagglehub`, which the package does not need otherwise.
+"""Data sets of Kaggle, fetched by its client `kagglehub`, which nothing else in the package needs.
 
-The client brings one archive, unpacks it in its cache, and goes on with an archive that broke off; but only in its cache: with
-``output_dir`` (kagglehub 1.0) it refuses a folder that is not empty. So its cache is put inside the target folder, and what came
-is moved to its place. Kaggle publishes no checksums of files: those in ``fetched.json`` are of what came.
+The client fetches one archive and unpacks it in its cache. Only there does it continue a transfer that broke off: with
+``output_dir`` (kagglehub 1.0) it refuses a folder that is not empty. So its cache is put inside the target folder, and the files
+are moved to their places afterwards. Kaggle publishes no checksums: those in ``fetched.json`` are of the files that came.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,13 +15,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from nullscope.fetching.checks import digests
+from nullscope.fetching.checks import digests, disk_failure
 from nullscope.fetching.record import Origin, Record
-from nullscope.fetching.sources import FetchError, Source
+from nullscope.fetching.sources import AGAIN, FetchError, Source
 
 CACHE = ".kagglehub"
 CACHE_VARIABLE = "KAGGLEHUB_CACHE"
-AGAIN = "run the same command again, it continues where this one stopped"
 
 
 def origin(source: Source) -> Origin:
@@ -49,7 +47,7 @@ def fetch(source: Source, folder: Path, *, verify: bool) -> tuple[int, int]:
 
 
 def _check(record: Record, absent: set[str], *, verify: bool) -> None:
-    """Raise `FetchError` if a file that is there is not the one that came."""
+    """Raise `FetchError` if a file was changed since it was fetched."""
     names = [name for name in record.files if name not in absent and (verify or record.known(name) is None)]
     for name in tqdm(names, desc="checking", unit="file", delay=2, leave=False):
         before = record.files[name]["sha256"]
@@ -81,7 +79,7 @@ def _download(source: Source, cache: Path) -> Path:
 
 
 def _note(record: Record, came: Path) -> None:
-    """Write the digests of what came to the record, before anything is moved: a run that is killed then is taken up."""
+    """Write the hashes of what came to the record before anything is moved, so that the next run can continue a killed one."""
     paths = sorted(path for path in came.rglob("*") if path.is_file())
     if not paths and not record.files:
         raise FetchError(f"{record.origin.repository}: expected files, found an empty archive; look at its page on Kaggle")
@@ -91,7 +89,7 @@ def _note(record: Record, came: Path) -> None:
 
 
 def _move(record: Record, came: Path) -> int:
-    """Move what came to its place; return how many files were not there. Raises `FetchError` rather than replace another's."""
+    """Move the files to their places; return how many were missing. Raises `FetchError` if a file of other content is there."""
     moved = 0
     for path in sorted(path for path in came.rglob("*") if path.is_file()):
         name = path.relative_to(came).as_posix()
@@ -122,7 +120,7 @@ def _cache_at(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _explained(source: Source, cache: Path) -> Iterator[None]:
-    """Raise what the client or the disk raises as one sentence."""
+    """Raise `FetchError`, one sentence, in place of what the client or the disk raises."""
     try:
         yield
     except FetchError:
@@ -142,10 +140,8 @@ def _explain(source: Source, cache: Path, error: Exception) -> str:
         return f"{handle}: expected version {source.revision}, found none: it was moved or removed; look for its page on Kaggle"
     if status is not None:
         return f"{handle}: expected an answer of Kaggle, found {status}: it is busy or out of order; in a while, {AGAIN}"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{cache}: expected room for the archive and what it holds, found the disk full; make room and {AGAIN}"
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: expected a place to write to, found: {error.strerror}; name another with --to"
+    if told := disk_failure(error, cache):
+        return told
     first = (str(error).splitlines() or [""])[0]
     if not isinstance(error, OSError):  # what requests raises is one
         return f"{handle}: expected a whole archive, found another ({first}); remove {cache} and run the same command again"

@@ -1,4 +1,4 @@
-"""``fetched.json``: what was fetched into a folder and from where, so that a second run knows what it need not touch.
+"""``fetched.json``: what was fetched into a folder and from where, so that a second run knows what is there.
 
 A file counts as verified while its size and time of change are those it had when its digest was taken.
 """
@@ -27,7 +27,7 @@ class Origin:
 
 @dataclass
 class Record:
-    """What ``fetched.json`` of ``folder`` says; `write` makes it so."""
+    """The content of ``fetched.json`` in ``folder``."""
 
     folder: Path
     origin: Origin
@@ -69,7 +69,7 @@ class Record:
             return None
 
     def look(self, name: str, *, again: bool) -> Digests:
-        """Return the digests of a file that is there: those known, or taken now where they are not or ``again`` is set."""
+        """Return the digests of a file that is there. They are computed if they are not known, or if ``again`` is set."""
         known = None if again else self.known(name)
         if known is None:
             known = digests(self.folder / name, name)
@@ -77,7 +77,7 @@ class Record:
         return known
 
     def add(self, name: str, found: Digests, path: Path | None = None) -> None:
-        """Note the digests of a file, which lies at ``path`` for now if it is yet to be moved to its place."""
+        """Note the digests of a file. ``path`` is where it lies now, if it is still to be moved to its place."""
         modified_ns = (path or self.folder / name).stat().st_mtime_ns
         self.files[name] = {**asdict(found), "modified_ns": modified_ns}
 

@@ -1,4 +1,4 @@
-"""`nullscope fetch`: what is asked for, and who does it."""
+"""The command `nullscope fetch`: what is asked for, and which module fetches it."""
 
 from __future__ import annotations
 

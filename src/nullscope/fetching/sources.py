@@ -11,10 +11,11 @@ from pydantic import Field
 from nullscope.core.config import Params, read_params, section_of, validate
 
 Text = Annotated[str, Field(min_length=1)]
+AGAIN = "run the same command again, it continues where this one stopped"  # the end of errors that may be gone at the next run
 
 
 class FetchError(ValueError):
-    """Something that stopped a fetch: what was expected, what was found, what to do."""
+    """A fetch was stopped; the message says what was expected, what was found and what to do."""
 
 
 class Source(Params):
@@ -24,7 +25,7 @@ class Source(Params):
     repository: Text | None = None  # repository of the hub, handle of Kaggle, or page
     revision: Text | None = None  # commit of the hub, version of Kaggle; None: the newest, recorded
     files: list[Text] = Field(default_factory=list)  # patterns on the repository's paths; a star crosses slashes
-    into: dict[Text, Text] = Field(default_factory=dict)  # pattern -> folder, for files that lie elsewhere than in the repository
+    into: dict[Text, Text] = Field(default_factory=dict)  # pattern -> folder, where it is another than in the repository
     folder: Text  # name of the folder beside the project where it goes by default
     licence: Text  # and terms, in a line
     size: Text = "?"  # a question mark for what is not known or not confirmed

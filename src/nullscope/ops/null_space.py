@@ -19,6 +19,7 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from nullscope.core.config import Params
+from nullscope.ops import projection
 
 RELATIVE_TOLERANCE = 1e-6  # singular values below this share of the largest count as zero (Advanced NS-Net: tau_sv)
 
@@ -99,7 +100,7 @@ def remove(image_BD: Tensor, basis_DK: Tensor) -> Tensor:
     """Project features off a basis: ``u - (u B) B^T``, (B, D) -> (B, D). ``basis_DK`` (D, k) has orthonormal columns."""
     with torch.autocast(image_BD.device.type, enabled=False):  # bfloat16 products would leave 0.4 % of the captions
         image_BD = image_BD.to(torch.promote_types(image_BD.dtype, basis_DK.dtype))
-        return image_BD - (image_BD @ basis_DK) @ basis_DK.T
+        return projection.remove(image_BD, basis_DK)
 
 
 def remove_own(image_BD: Tensor, text_BD: Tensor) -> Tensor:

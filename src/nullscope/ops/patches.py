@@ -1,11 +1,13 @@
-"""Patch selection: keep the patches of lowest and of highest spectral entropy, lay them out as a mosaic.
+"""Patch selection: keep the patches of lowest and of highest spectral entropy, and lay them out as a mosaic.
 
-NS-Net, section "Patch Selection"; the definition is that of the official code of its authors
-(HorizonTEL/DGS-Net@1aed871 ``data/PatchSelectionTransform.py``): crop bottom and right to whole patches, luma
-0.299 R + 0.587 G + 0.114 B on [0, 1], power spectrum |FFT2|^2 with its DC term, p = P / (sum P + 1e-12),
-entropy = -sum p log2(p + 1e-12) in bits; the 24 lowest and the 25 highest of a 7 x 7 mosaic. We differ in two places: ties are
-broken by position (theirs are undefined), and an image of fewer patches than the mosaic has cells repeats its ranked patches
-instead of repeating some and leaving the rest black (``fill: black`` does as the official code).
+NS-Net, section "Patch Selection". The definition is that of the authors' official code (HorizonTEL/DGS-Net@1aed871
+``data/PatchSelectionTransform.py``): crop bottom and right to whole patches; luma 0.299 R + 0.587 G + 0.114 B on [0, 1]; power
+spectrum P = |FFT2|^2 with its DC term; p = P / (sum P + 1e-12); entropy = -sum p log2(p + 1e-12) in bits; the 24 lowest and
+the 25 highest fill a mosaic of 7 x 7. We differ in two places. Ties are broken by position (in the official code they are
+undefined). An image of fewer patches than the mosaic has cells repeats its ranked patches; the official code repeats some and
+leaves the rest black, as ``fill: black`` does here.
+
+A mosaic is the same on every processor: see `rank`, and ``docs/numerics.md`` for the proof.
 
 H, W image size; p patch side; N patches of an image; C = grid * grid cells of the mosaic.
 """
@@ -21,10 +23,11 @@ from pydantic import PositiveInt
 
 from nullscope.core.config import Params
 
-EPSILON = 1e-12
-LUMA = (0.299, 0.587, 0.114)
+LUMA = (299, 587, 114)  # thousandths: luma in units of 1 / 255,000 is a whole number below 2**24, exact in float32
+EPSILON = 1e-12 * 255_000**2  # of the power, in the same units; of a share it is 1e-12
+SHARE_EPSILON = 1e-12
 CHUNK_PX = 65_536  # pixels whose spectra are computed at once: they stay in the cache
-CLOSE_BITS = 2e-5  # float32 entropies were seen 7e-7 from the float64 ones; two of them ten times as far apart are safe
+TIE_BITS = 1e-9  # entropies that lie closer are a tie; float64 is at most 1e-11 bits off
 
 
 class PatchParams(Params):
@@ -60,23 +63,38 @@ def cut(image_HWC: NDArray[np.uint8], patch_px: int) -> NDArray[np.uint8]:
 
 
 def spectral_entropy(patches_NPPC: NDArray[np.uint8], dtype: type = np.float64) -> NDArray[np.floating]:
-    """Return the spectral entropy of patches (N, p, p, 3) uint8 in bits: (N,) of ``dtype``, which is also that of the sums.
+    """Return the spectral entropy of patches (N, p, p, 3) uint8 in bits: (N,) of ``dtype``, in which everything is computed.
 
-    The spectrum of a real patch is mirrored: the real FFT computes p // 2 + 1 of its p columns, and the sums count those
-    between the first and the last twice.
+    The spectrum of a real patch is mirrored. So the real FFT computes p // 2 + 1 of its p columns, and the sums count those
+    between the first and the last twice. Sums run along the rows first and then over them: two short sums round less than one
+    long one, in whatever order a library adds.
     """
     count, side = patches_NPPC.shape[:2]
     entropy_N, step = np.empty(count, dtype), max(1, CHUNK_PX // side**2)
-    luma_weight = np.array(LUMA, dtype) / 255
-    weight = _mirror_weight(side).to(torch.from_numpy(luma_weight)).repeat(side)
+    luma_weight = np.array(LUMA, dtype)
+    weight = _mirror_weight(side).to(torch.from_numpy(luma_weight))
     for start in range(0, count, step):
         # A BLAS product of (N p p, 3) with the weights: a third of the time of torch's own matrix-vector product here.
         luma = np.dot(patches_NPPC[start : start + step].reshape(-1, 3).astype(dtype), luma_weight)
         squares = torch.view_as_real(torch.fft.rfft2(torch.from_numpy(luma).reshape(-1, side, side))).square_()
-        power = (squares[..., 0] + squares[..., 1]).flatten(1)  # (n, p * (p // 2 + 1))
-        power /= (power @ weight + EPSILON)[:, None]
-        entropy_N[start : start + step] = -(power.mul_(torch.log2(power + EPSILON)) @ weight).numpy()
+        share = (squares[..., 0] + squares[..., 1]).flatten(1)  # the power: (n, p * (p // 2 + 1))
+        share /= (_sum(share, weight) + EPSILON)[:, None]
+        entropy_N[start : start + step] = -_sum(share.mul_(torch.log2(share + SHARE_EPSILON)), weight).numpy()
     return entropy_N
+
+
+def single_precision_margin(entropy_N: NDArray[np.floating], patch_px: int) -> NDArray[np.float64]:
+    """Return how far float32 entropies (N,) may lie from those of exact arithmetic, in bits: (N,) float64.
+
+    An upper bound for every processor and library, for sides that are powers of two; ``docs/numerics.md`` derives it. It grows
+    with the entropy, and never faster than the entropy itself: entropies sorted have their lower ends sorted too.
+    """
+    unit, pixels = 2.0**-24, patch_px**2
+    fft = 8 * unit * (np.log2(pixels) + 1)  # the relative error of the spectrum as a vector
+    beside = entropy_N.astype(np.float64) + 1e-3  # at least the share of the power beside the largest coefficient
+    distance = 5 * fft * np.minimum(1, 2 * np.sqrt(beside))  # between the shares and the exact ones, summed
+    terms = patch_px + patch_px // 2 + 1  # of the two sums
+    return distance * np.log2(pixels / distance) + (2 * terms + 10) * unit * (entropy_N + 1.5) + 2 * pixels * SHARE_EPSILON
 
 
 def rank(patches_NPPC: NDArray[np.uint8], cells: int) -> NDArray[np.int64]:
@@ -84,29 +102,46 @@ def rank(patches_NPPC: NDArray[np.uint8], cells: int) -> NDArray[np.int64]:
 
     The ``cells // 2`` lowest and the ``cells - cells // 2`` highest; all of them where there are no more than ``cells``.
 
-    The ranking is that of float64 at the price of float32: where neighbours in the float32 ranking lie closer than float32 can
-    tell apart, and the choice depends on them, their entropies are computed again in float64 and rounded to 1e-9 bits, which
-    makes equal patches equal again after rounding errors.
+    The order is that of exact arithmetic. In it, two patches whose entropies differ by less than `TIE_BITS` are a tie, and so
+    are the first and the last of a chain of such patches. Float32 decides where its error bound allows no other order; only the
+    patches that are left, and may be selected, are computed again in float64. Only a difference within 1e-11 bits of `TIE_BITS`
+    could be decided one way on one processor and the other way on another.
     """
+    side = patches_NPPC.shape[1]
+    if side & (side - 1):  # no power of two: the error bound is not for this FFT
+        return np.argsort(_tied(spectral_entropy(patches_NPPC)), kind="stable")[_selected(len(patches_NPPC), cells)]
     entropy_N = spectral_entropy(patches_NPPC, np.float32).astype(np.float64)
     order = np.argsort(entropy_N, kind="stable")
-    unsure = order[_unsure(entropy_N[order], cells)]
+    unsure = order[_unsure(entropy_N[order], cells, side)]
     if len(unsure):
-        entropy_N[unsure] = np.round(spectral_entropy(patches_NPPC[unsure]), 9)
+        entropy_N[unsure] = _tied(spectral_entropy(patches_NPPC[unsure]))
         order = np.argsort(entropy_N, kind="stable")
     return order[_selected(len(order), cells)]
 
 
-def _unsure(sorted_N: NDArray[np.float64], cells: int) -> NDArray[np.bool_]:
-    """Say which places of a ranking may belong to the selection and lie too close to a neighbour to be sure of their order."""
-    near = np.diff(sorted_N) < CLOSE_BITS
+def _unsure(sorted_N: NDArray[np.float64], cells: int, patch_px: int) -> NDArray[np.bool_]:
+    """Say which places of a float32 ranking may belong to the selection and lie too close to a neighbour to be sure of."""
+    margin_N = single_precision_margin(sorted_N, patch_px)
+    low_N, high_N = sorted_N - margin_N, sorted_N + margin_N
+    near = low_N[1:] - high_N[:-1] < TIE_BITS
     unsure = np.append(near, False) | np.append(False, near)
     if len(sorted_N) > cells:
-        possible = sorted_N >= sorted_N[cells // 2 - cells] - CLOSE_BITS
+        chain = len(sorted_N) * TIE_BITS  # the longest that a chain of ties can be
+        possible = high_N >= low_N[cells // 2 - cells] - chain
         if cells > 1:
-            possible |= sorted_N <= sorted_N[cells // 2 - 1] + CLOSE_BITS
+            possible |= low_N <= high_N[cells // 2 - 1] + chain
         unsure &= possible
     return unsure
+
+
+def _tied(entropy_N: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return entropies in which those of a chain of ties are equal: to the lowest of the chain."""
+    order = np.argsort(entropy_N, kind="stable")
+    sorted_N = entropy_N[order]
+    starts = np.append(True, np.diff(sorted_N) >= TIE_BITS)
+    tied_N = np.empty_like(entropy_N)
+    tied_N[order] = sorted_N[starts][np.cumsum(starts) - 1]
+    return tied_N
 
 
 def _selected(count: int, cells: int) -> NDArray[np.int64]:
@@ -150,6 +185,11 @@ def permute_patches(mosaic_BCHW: torch.Tensor, order_BN: torch.Tensor, grid: int
     cells = cells.reshape(batch, grid * grid, channels, side, side)
     chosen = cells[torch.arange(batch, device=mosaic_BCHW.device)[:, None], order_BN.long()]
     return chosen.reshape(batch, grid, grid, channels, side, side).permute(0, 3, 1, 4, 2, 5).reshape(mosaic_BCHW.shape)
+
+
+def _sum(half_NF: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Sum whole spectra of which the half is given, (n, p * (p // 2 + 1)) -> (n,): along the rows, then over them."""
+    return torch.mv(half_NF.view(-1, len(weight)), weight).view(len(half_NF), -1).sum(1)
 
 
 def _mirror_weight(patch_px: int) -> torch.Tensor:

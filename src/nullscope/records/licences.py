@@ -1,13 +1,12 @@
-"""Licences of code, weights and data, and a manifest of released weights: the package's tables, checked as they are read.
+"""Licences of code, weights and data, and a list of released weights: the package's tables, checked as they are read.
 
-What nobody could find out stands there as ``unknown``, and may not be called fit for commercial use. No legal advice.
+A licence that could not be found out is ``unknown``, and whether it allows commercial use is then ``unclear``. No legal advice.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -43,7 +42,7 @@ class Licence:
 
 @dataclass(frozen=True)
 class Weights:
-    """One released file of weights. Raises `ValueError` on a hash or an ``in_package`` that is none."""
+    """One released file of weights. Raises `ValueError` on a hash that is none, or a file of the package without one."""
 
     name: str
     detector: str  # page; empty: an encoder, or several detectors
@@ -75,15 +74,10 @@ def licences() -> tuple[Licence, ...]:
 
 @cache
 def weights() -> tuple[Weights, ...]:
-    """Return the manifest of weights. Raises `ValueError` where a name stands twice or a number is none."""
+    """Return the list of released weights. Raises `ValueError` where a name stands twice or a number is none."""
     rows = tuple(_weights(row) for row in _read("weights.csv"))
     _unique("weights.csv", [row.name for row in rows])
     return rows
-
-
-def commercial_only(rows: Iterable[Licence]) -> list[Licence]:
-    """Return the rows whose licence allows commercial use; the unclear ones are left out."""
-    return [row for row in rows if row.commercial == "yes"]
 
 
 def _weights(row: dict[str, str]) -> Weights:

@@ -7,7 +7,6 @@ which of the numbers contradict each other. Printed values are in percent, ours 
 from __future__ import annotations
 
 import csv
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,11 +14,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal, NamedTuple
 
-import numpy as np
 from pydantic import Field
 from ruamel.yaml import YAML
 
-from nullscope.core.config import Params, validate
+from nullscope.core.config import Params, suggest, validate
 
 FlagKind = Literal["average", "impossible", "contradiction", "polluted"]  # explained in tables.yaml
 # The keys of nullscope.evaluation.metrics for each way of averaging; ``subsets`` keeps the name of the metric that it averages.
@@ -36,15 +34,6 @@ class Interval(NamedTuple):
     mean: float
     low: float
     high: float
-
-
-class Check(NamedTuple):
-    """A printed average against the mean of the printed cells, in percent."""
-
-    method: str
-    printed: float
-    recomputed: float
-    difference: float
 
 
 @dataclass(frozen=True)
@@ -116,16 +105,6 @@ class Score:
     flagged: bool  # the published value is doubtful: see the table's flags
 
 
-def load(id: str) -> Published:
-    """Return the table ``id``, such as ``ns_net_t1``. Raises `ValueError` that suggests a near name."""
-    tables = load_all()
-    if id not in tables:
-        near = difflib.get_close_matches(id, tables, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no published table {id!r}; known: {', '.join(tables)}{hint}")
-    return tables[id]
-
-
 @cache
 def load_all() -> Mapping[str, Published]:
     """Return every table by its id, in the papers' order. Raises `ValueError` where the package's files do not fit together."""
@@ -134,40 +113,14 @@ def load_all() -> Mapping[str, Published]:
     return {id: _table(id, table, described) for id, table in described.tables.items()}
 
 
-def find(benchmark: str, metric: str) -> list[Published]:
-    """Return the tables of a benchmark that print a metric: ``f_acc``, ``r_acc``, ``ap`` or ``balanced_acc``.
-
-    Raises `ValueError` on a benchmark that no table has; a metric that none prints finds nothing.
-    """
-    on_benchmark = [table for table in load_all().values() if table.benchmark == benchmark]
-    if not on_benchmark:
-        known = sorted({table.benchmark for table in load_all().values()})
-        raise ValueError(f"no published table on {benchmark!r}; known benchmarks: {', '.join(known)}")
-    return [table for table in on_benchmark if metric == table.metric or (metric == "r_acc" and table.real)]
-
-
-def recomputed(table: Published, method: str) -> float | None:
-    """Return the mean of the printed cells, in percent, by the table's averaging. None if a cell is missing or none is printed.
-
-    Raises `ValueError` on a method that the table does not have.
-    """
-    if method not in table.rows:
-        raise ValueError(f"{table.id} has no method {method!r}; known: {', '.join(table.rows)}")
-    if table.average is None or not table.columns or table.degradations:
-        return None
-    names = [*([table.real] if table.real and table.averaging == "real_fakes" else []), *table.columns]
-    values = [table.rows[method].get(name) for name in names]
-    return None if None in values else float(np.mean(values))
-
-
-def check(table: Published) -> list[Check]:
-    """Return, for every row that has both, the printed average against the mean of its cells."""
-    checks = []
-    for method, row in table.rows.items():
-        mean = recomputed(table, method)
-        if mean is not None and table.average in row:
-            checks.append(Check(method, row[table.average], mean, row[table.average] - mean))
-    return checks
+def tables_on(benchmark: str) -> list[Published]:
+    """Return the tables of a benchmark. Raises `ValueError` on one that no table has."""
+    found = [table for table in load_all().values() if table.benchmark == benchmark]
+    if not found:
+        raise ValueError(
+            f"no published table on {benchmark!r}{suggest(benchmark, sorted({t.benchmark for t in load_all().values()}))}"
+        )
+    return found
 
 
 def scorecard(benchmark: str, ours: Mapping[str, Mapping[Cell, Interval]]) -> list[Score]:
@@ -179,14 +132,13 @@ def scorecard(benchmark: str, ours: Mapping[str, Mapping[Cell, Interval]]) -> li
     degraded benchmark, ``mean_balanced`` again, the degradation's.
     Raises `ValueError` on an unknown benchmark, or an interval that is not one of fractions.
     """
-    find(benchmark, "")  # an unknown name is an error, not an empty scorecard
+    tables = tables_on(benchmark)
     for detector, values in ours.items():
         for cell, interval in values.items():
             _check_interval(f"{detector} {cell}", Interval(*interval))
     return [
         _score(detector, table, method, column, cell, Interval(*ours[detector][cell]))
-        for table in load_all().values()
-        if table.benchmark == benchmark
+        for table in tables
         for method, detector in table.detectors.items()
         if detector in ours
         for column, cell in table.cells()

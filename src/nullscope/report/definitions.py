@@ -1,8 +1,6 @@
-"""The words of the report: each number and how it came about, in a sentence or two."""
+"""How each number of the page is computed, in a sentence or two."""
 
 from __future__ import annotations
-
-from nullscope.report.insight import Insight
 
 DEFINITIONS: dict[str, str] = {
     "Logit": (
@@ -13,8 +11,8 @@ DEFINITIONS: dict[str, str] = {
         "The share of fakes called fake, per generator; over a benchmark, the unweighted mean over its subsets."
     ),
     "Shared reals": (
-        "A subset without reals of its own is judged against those of the subset that dataset.reals names, or else against "
-        "all test reals of the subsets that hold only reals. In a mean over subsets they count once per subset, as in the papers."
+        "A subset without reals of its own is compared with those of the subset that dataset.reals names, or else with all test "
+        "reals of the subsets that hold only reals. In a mean over subsets they count once per subset, as in the papers."
     ),
     "Seen, unseen": (
         "A subset is seen if the training split has fakes of its generator. f_acc_seen, acc_seen, ap_seen and auroc_seen are the "
@@ -60,17 +58,18 @@ DEFINITIONS: dict[str, str] = {
         "the seeds. With few reals the interval at 1 % false alarms is too narrow (of 100 reals it covers 81 %, not 95)."
     ),
     "Two by two": (
-        "The same resamples for all detectors, so that a difference is one of the same images. McNemar's exact test asks whether "
-        "the images that only one of the two calls right are its own more often than chance. Holm's adjustment: with all pairs "
-        "alike, one of the p-values of a column falls below 0.05 in one report of twenty."
+        "All detectors have the same resamples, so a difference compares the same images. DeLong's test compares the AUROCs of "
+        "all test images at once. McNemar's exact test: of the images that only one of two detectors calls right, does either "
+        "have more than chance would give it? Holm's adjustment: if no pair differs, one of the p-values of a column falls below "
+        "0.05 in one report of twenty."
     ),
     "Degradations": (
         "Applied to the whole image before patch selection; the threshold stays that of clean images. JPEG and WebP as Pillow "
         "writes them, blur a Gaussian with sigma in pixels, size by both sides, social: size x 0.75, JPEG 85, JPEG 75."
     ),
-    "What the files give away": (
+    "File bias": (
         "A small classifier sees format, size, bytes per pixel or JPEG quality of the files and no pixel, five-fold "
-        "cross-validated. Above 60 % balanced accuracy, the interval above 50, it is a shortcut that a detector may take too."
+        "cross-validated. Above 60 % balanced accuracy, the interval above 50, the fact is biased: a detector may learn it too."
     ),
     "Published": (
         "As printed, in the papers' tables; the averages are recomputed in the package's tests, and what contradicts itself is "
@@ -116,7 +115,7 @@ SHORTCUT = {
 }
 
 
-def definitions(insight: Insight) -> dict[str, str]:
-    """Return the definitions of what the report shows."""
-    optional = ((CAPTIONS_ALONE, insight.captions), (SEMANTICS, insight.semantics), (SHORTCUT, insight.shortcut))
+def definitions(*, captions: bool, semantics: bool, shortcut: bool) -> dict[str, str]:
+    """Return the definitions of all numbers of the page; those of a part only if the page has that part."""
+    optional = ((CAPTIONS_ALONE, captions), (SEMANTICS, semantics), (SHORTCUT, shortcut))
     return DEFINITIONS | {name: words for terms, shown in optional if shown for name, words in terms.items()}

@@ -6,8 +6,8 @@ import re
 
 from nullscope.report.layout import Table, inline_spread, text
 
-# One character at a time, so that what is put in is not escaped again. In TeX's own font encoding < > | are other characters,
-# and a bracket that begins a row would be taken for an argument of the line break before it.
+# Every character is looked up once, so that a replacement is not escaped again. In TeX's own font encoding < > | are other
+# characters, and TeX would take a bracket at the start of a row for an argument of the line break before it.
 SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -49,7 +49,7 @@ def to_latex(table: Table) -> str:
 
 
 def escaped(words: str) -> str:
-    """Return a text with everything that LaTeX would read as a command written out."""
+    """Return a text in which LaTeX finds no command: its special characters are escaped."""
     return re.sub("-(?=-)", "-{}", "".join(SPECIAL.get(character, character) for character in words))  # two hyphens: no dash
 
 

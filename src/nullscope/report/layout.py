@@ -1,7 +1,7 @@
-"""What a table is, and how it is written: CSV, Markdown, terminal. (`page.html.j2` writes the HTML.)
+"""What a table is, and how it is written: as CSV, as Markdown and in the terminal. (`page.html.j2` writes the HTML.)
 
-Percent columns hold fractions and show percent, columns of points hold differences of fractions and show them with their sign. A
-number that is uncertain is a `Spread`: its mean, and from where to where it goes.
+Columns of percent hold fractions and show percent. Columns of points hold differences of fractions, and show them in percent with
+their sign. A number that is uncertain is a `Spread`.
 """
 
 from __future__ import annotations
@@ -17,27 +17,10 @@ from rich.measure import Measurement
 from rich.segment import Segment, Segments
 from rich.table import Table as RichTable
 
+from nullscope.evaluation.seeds import Spread, is_outside
+
 NO_NUMBER = "n/a"
 MARK = "*"
-
-
-Span = Literal["none", "range", "interval"]
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A number and what it spans (`seeds.over_seeds` makes most of them)."""
-
-    mean: float
-    low: float
-    high: float
-    seeds: int
-    span: Span = "none"  # of low and high: nothing, the lowest and the highest seed, or a 95 % interval around the mean
-
-    @property
-    def half(self) -> float:
-        """Half the width of what it spans."""
-        return (self.high - self.low) / 2
 
 
 Cell = str | int | float | Spread | None
@@ -52,7 +35,7 @@ class Column:
     unit: Literal["text", "count", "percent", "points", "number"] = "percent"
     group: str = ""  # a heading over neighbouring columns
     best: Literal["", "max", "min"] = ""  # which of its numbers is set in bold
-    against: tuple[float, float] | None = None  # an interval that lies wholly outside of this one is marked
+    against: tuple[float, float] | None = None  # limits: a 95 % interval that lies wholly outside of them is marked
 
     @property
     def full_title(self) -> str:
@@ -96,13 +79,13 @@ def detector_column() -> Column:
 
 
 def text(cell: Cell, column: Column) -> str:
-    """Return what a cell shows; of a `Spread`, its mean, with `MARK` where its interval is clear of ``column.against``."""
+    """Return what a cell shows; of a `Spread`, its mean, with `MARK` where its interval lies outside of ``column.against``."""
     if cell is None:
         return NO_NUMBER
     if isinstance(cell, str):
         return cell
     if isinstance(cell, Spread):
-        return _digits(cell.mean, column) + (MARK if is_clear(cell, column.against) else "")
+        return _digits(cell.mean, column) + (MARK if is_outside(cell, column.against) else "")
     return _digits(cell, column)
 
 
@@ -122,19 +105,12 @@ def inline_spread(cell: Cell, column: Column) -> str:
 
 
 def yes_no(fact: bool | None) -> str:
-    """Return a fact as a word; nothing where it does not apply."""
+    """Return ``yes`` or ``no``; nothing where the question does not apply."""
     return "" if fact is None else ("yes" if fact else "no")
 
 
-def is_clear(cell: Cell, against: tuple[float, float] | None) -> bool:
-    """Return whether a cell has a 95 % interval that has nothing in common with the one it is held against."""
-    if against is None or not isinstance(cell, Spread) or cell.span != "interval":
-        return False
-    return cell.low > against[1] or cell.high < against[0]
-
-
 def to_csv(table: Table) -> str:
-    """Return a table as CSV: plain numbers, the unit where the name says so, what a number spans in columns of its own.
+    """Return a table as CSV: plain numbers, their unit in the name of the column, the ends of a span in columns of their own.
 
     ``_min`` and ``_max`` are the lowest and the highest seed, ``_low`` and ``_high`` the ends of a 95 % interval.
     """
@@ -170,7 +146,7 @@ def to_markdown(table: Table) -> str:
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Print an aligned table as wide as it needs to be: a number is never cut, whatever the console says of its width."""
+    """Print an aligned table as wide as it needs to be: no number is cut, however narrow the console is."""
     shown = RichTable(box=SIMPLE_HEAD)
     for column in table.columns:
         shown.add_column("\n".join(part for part in (column.group, column.title) if part), justify=_justify(column), no_wrap=True)
@@ -198,7 +174,7 @@ def _digits(value: float, column: Column) -> str:
 
 
 def _ends(cells: list[Cell]) -> tuple[str, ...]:
-    """Return what the columns for the ends of a column's spans are called in the CSV; a column spans one kind of thing."""
+    """Return what the columns for the ends of a column's spans are called in the CSV. A column has one kind of span."""
     spans = {cell.span for cell in cells if isinstance(cell, Spread)}
     if "interval" in spans:
         return "low", "high"

@@ -9,37 +9,30 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup, escape
 
-from nullscope.report import findings
-from nullscope.report.audit import warnings
-from nullscope.report.canvas import Figure, looks
-from nullscope.report.definitions import definitions
-from nullscope.report.figures import draw_figures
-from nullscope.report.inputs import Inputs
+from nullscope.report.build import Report
+from nullscope.report.figures.canvas import looks
 from nullscope.report.latex import to_latex
-from nullscope.report.layout import Cell, Column, Table, spread_text, text, to_csv, to_markdown
-from nullscope.report.papers import scorecard_means
-from nullscope.report.seeds import by_detector
-from nullscope.report.tables import build_tables
+from nullscope.report.layout import Cell, Column, spread_text, text, to_csv, to_markdown
+from nullscope.report.tables.papers import scorecard_means
 
 SHADE = "0, 114, 178"  # red, green, blue of a cell at 100 %; its strength follows the number
 STRONGEST = 0.32  # of the shade: dark text stays readable on it
 
 
-def write_report(inputs: Inputs, out: Path) -> None:
+def write_report(report: Report, out: Path) -> None:
     """Write index.html, tables/*.csv, *.md and *.tex and figures/*.png into the folder ``out``."""
-    tables, figures = build_tables(inputs), draw_figures(inputs)
     for folder in ("tables", "figures"):
         (out / folder).mkdir()
-    for table in tables:
+    for table in report.tables:
         (out / "tables" / f"{table.name}.csv").write_text(to_csv(table), encoding="utf-8")
         (out / "tables" / f"{table.name}.md").write_text(to_markdown(table), encoding="utf-8")
         (out / "tables" / f"{table.name}.tex").write_text(to_latex(table), encoding="utf-8")
-    for figure in figures:
+    for figure in report.figures:
         (out / "figures" / f"{figure.name}.png").write_bytes(figure.png)
-    (out / "index.html").write_text(render(inputs, tables, figures), encoding="utf-8")
+    (out / "index.html").write_text(render(report), encoding="utf-8")
 
 
-def render(inputs: Inputs, tables: list[Table], figures: list[Figure]) -> str:
+def render(report: Report) -> str:
     """Return the page as HTML with everything inside it: no script, no request to anywhere."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -53,20 +46,19 @@ def render(inputs: Inputs, tables: list[Table], figures: list[Figure]) -> str:
     environment.filters["together"] = lambda words: re.sub(r" (?=[%±])|(?<=±) ", "\N{NO-BREAK SPACE}", words)
     environment.filters["breakable"] = lambda words: re.sub(r"\.(?=[a-z])", ".\N{ZERO WIDTH SPACE}", words)
     environment.filters["coded"] = lambda words: Markup(re.sub("`(.+?)`", r"<code>\1</code>", str(escape(words))))
-    runs, insight = by_detector(inputs.summary), inputs.insight
+    tables = {table.name: table for table in report.tables}
     return environment.get_template("page.html.j2").render(
-        headline=findings.headline(inputs.summary, insight.shortcut),
-        warnings=warnings(inputs.audit),
-        colours_of={name: look.colour for name, look in looks(list(runs)).items()},
-        seeds=len(next(iter(runs.values()))),
-        index=inputs.index,
-        table={table.name: table for table in tables},
-        papers=[table for table in tables if table.name.startswith("paper_")],
-        scorecard_means=next((scorecard_means(table) for table in tables if table.name == "scorecard"), None),
-        figure={figure.name: figure for figure in figures},
-        colours=findings.colours(insight.shortcut) if insight.shortcut else "",
-        captions=findings.captions_alone(insight.captions) if insight.captions else "",
-        definitions=definitions(insight),
+        headline=report.headline,
+        warnings=report.warnings,
+        colours_of={name: look.colour for name, look in looks(list(report.runs)).items()},
+        seeds=len(next(iter(report.runs.values()))),
+        index=report.images,
+        table=tables,
+        papers=[table for table in report.tables if table.name.startswith("paper_")],
+        scorecard_means=scorecard_means(tables["scorecard"]) if "scorecard" in tables else None,
+        figure={figure.name: figure for figure in report.figures},
+        paragraphs=report.paragraphs,
+        definitions=report.definitions,
         text=text,
         spread_text=spread_text,
         shade=shade,
@@ -74,7 +66,7 @@ def render(inputs: Inputs, tables: list[Table], figures: list[Figure]) -> str:
 
 
 def shade(cell: Cell, column: Column) -> str:
-    """Return the background of a cell as CSS, the stronger the higher its percentage; nothing for what is no rate."""
+    """Return the background of a cell as CSS: the stronger, the higher its percentage; none for a cell without one."""
     mean = getattr(cell, "mean", None)
     if column.unit != "percent" or mean is None:
         return ""

@@ -31,7 +31,7 @@ class Tar:
 
 
 def plan(index: Path, root: Path, samples: int) -> list[Tar]:
-    """Return the tars of both kinds and both splits, ``samples`` images each but for the last of a split."""
+    """Return the tars of both kinds and all splits, ``samples`` images each but for the last of a split."""
     tars = []
     for split in SPLITS:
         items = distinct_images(index, root, split)

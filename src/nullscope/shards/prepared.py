@@ -1,4 +1,4 @@
-"""What the index would say of the images as they are after preparation (`shards.ShardParams.prepare`): for the audit."""
+"""The facts of the index (size, format, bytes, quality) of the images after preparation (`ShardParams.prepare`)."""
 
 from __future__ import annotations
 

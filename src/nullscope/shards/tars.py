@@ -2,15 +2,16 @@
 
 DVC keeps ``data/shards`` on the disk. On a cluster the tars lie in a bucket: with ``NULLSCOPE_SHARDS=s3://bucket/prefix`` (or any
 other address that fsspec opens, a mounted folder among them) the bytes of ``data/shards/<kind>/<split>/<name>.tar`` are streamed
-from ``<prefix>/<kind>/<split>/<name>.tar``, without a copy on the disk. It is in the environment because where bytes lie changes
-no result; the record of what they are, ``shards.json``, stays the local one that DVC tracks. Credentials and endpoints are
-fsspec's and the store's own affair: ``AWS_ACCESS_KEY_ID``, ``AWS_PROFILE``, ``FSSPEC_S3_ENDPOINT_URL``, ...
+from ``<prefix>/<kind>/<split>/<name>.tar``, without a copy on the disk. The place is no parameter because it changes no result.
+The list of the tars and their hashes, ``shards.json``, is always the local one that DVC tracks. Credentials and endpoints are set
+as fsspec and the store want it: ``AWS_ACCESS_KEY_ID``, ``AWS_PROFILE``, ``FSSPEC_S3_ENDPOINT_URL``, ...
 
-What is checked: names always and, where `nullscope mirror-shards` wrote its record, versions and sizes, before the first tar is
-opened; the SHA-256 of every tar that is read to its end. Whoever stops inside a tar has seen bytes that nobody vouches for.
+Before the first tar is opened, the names of all tars are checked and, where `nullscope mirror-shards` has written its record,
+their versions and sizes. The SHA-256 of a tar is checked when it has been read to its end. The bytes of a tar that is read in
+part are not checked.
 
-fsspec serves its requests in a thread, which a fork does not take along: a file is opened in the process that reads it, never
-handed to a worker, and every opening asks fsspec for the file system of its own process.
+fsspec serves its requests in a thread, and a forked process does not inherit threads. So the process that reads a file also opens
+it, and asks fsspec for a file system of its own.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from nullscope.core.contracts import ContractError
+from nullscope.core.contracts import MAY_BE_EMPTY, ContractError
 
 MANIFEST = "shards.json"
-RECORD = "mirrored.json"  # beside the tars elsewhere: name -> bytes and SHA-256 of those that arrived whole
+RECORD = "mirrored.json"  # beside the tars in the bucket: name -> bytes and SHA-256 of those that arrived whole
 BLOCK = 8 * 2**20  # bytes of one request; what a reader holds
 SHOWN = 5  # names listed in an error
 
@@ -63,14 +64,19 @@ def _parsed(path: Path, mtime_ns: int, size: int) -> dict[str, Entry]:
     return {entry["name"]: Entry(entry["name"], entry["samples"], entry["sha256"]) for entry in listed}
 
 
-def elsewhere() -> str | None:
-    """Return where the tars lie, without a slash at its end; None where they lie on the disk."""
+def remote_root() -> str | None:
+    """Return the address below which the tars lie, without a slash at its end; None where they lie on the disk."""
     return os.environ.get("NULLSCOPE_SHARDS", "").strip().rstrip("/") or None
 
 
 def require(directory: Path) -> None:
-    """Raise `ContractError` unless every tar that ``shards.json`` lists is there, in the listed version as far as sizes tell."""
-    listed, place = entries(directory), elsewhere()
+    """Raise `ContractError` unless every tar that ``shards.json`` lists is there, in the listed version as far as sizes tell.
+
+    It must list some, but for a split that may be empty.
+    """
+    listed, place = entries(directory), remote_root()
+    if not listed and directory.name in MAY_BE_EMPTY:
+        return
     if place is None:
         missing = [name for name in listed if not (directory / name).is_file()]
         if missing or not listed:
@@ -85,17 +91,19 @@ def require(directory: Path) -> None:
     other = [name for name in listed if name in sizes and name in record and not arrived(listed[name], sizes, record)]
     if missing or other or not listed:
         raise ContractError(
-            f"{url}: expected the {len(listed)} tars of {directory / MANIFEST}; missing: {_some(missing)}; of another version or "
-            f"cut off: {_some(other)}; run `nullscope mirror-shards {place}` where the tars are"
+            f"{url}: expected the {len(listed)} tars of {directory / MANIFEST}; missing: {_some_names(missing)}; "
+            f"of another version or cut off: {_some_names(other)}; run `nullscope mirror-shards {place}` where the tars are"
         )
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a tar, open for reading from its start. Raises `ContractError` at the end of the block, not before, if the bytes of a
-    tar that lies elsewhere are not those that ``shards.json`` lists; not if the block is left early.
+    """Yield a tar, open for reading from its start.
+
+    Of a tar that does not lie on the disk, the rest is read at the end of the block, and `ContractError` is raised if its bytes
+    are not those that ``shards.json`` lists. Nothing is checked if the block is left early.
     """
-    place = elsewhere()
+    place = remote_root()
     if place is None:
         with open(path, "rb") as file:
             yield file
@@ -110,7 +118,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         stream.verify(expected)
     except StoreError:
         raise
-    except Exception:  # of a damaged tar, that it is another one says more than where it breaks
+    except Exception:  # "another tar than the listed one" says more than "a bad header", so it is raised first
         stream.verify(expected)
         raise
     finally:
@@ -118,7 +126,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 class _Hashed(io.RawIOBase):
-    """A file that remembers the hash of what was read of it."""
+    """A file that hashes what is read from it."""
 
     def __init__(self, file: IO[bytes], url: str) -> None:
         self.file, self.url, self.digest, self.count = file, url, hashlib.sha256(), 0
@@ -194,7 +202,7 @@ def explained(url: str) -> Iterator[None]:
         ) from error
 
 
-def _some(names: Iterable[str]) -> str:
+def _some_names(names: Iterable[str]) -> str:
     ordered = list(names)
     more = f" and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else ""
     return (", ".join(ordered[:SHOWN]) or "none") + more

@@ -1,7 +1,8 @@
-"""Tars brought to where ``NULLSCOPE_SHARDS`` finds them (`tars`): resumable, and again it sends nothing.
+"""Tars uploaded to the place that ``NULLSCOPE_SHARDS`` names (`tars`). An interrupted run is continued by the next one.
 
-A tar counts as there when its name, size and recorded SHA-256 are right; sizes alone say little, as tars are padded to 10 kB. The
-record is written after the tars it names, so an interrupted run leaves no tar recorded that is not whole. Nothing is deleted.
+A tar is sent unless the place holds one of its name and size, recorded with its SHA-256. The size alone would say little, because
+tars are padded to multiples of 10 kB. The record is written after the tars that it names, so after an interruption every recorded
+tar is whole. Nothing is deleted.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ RECORD_SECONDS = 5.0  # an interrupted run sends again at most what it sent in t
 
 @dataclass(frozen=True)
 class Sent:
-    """What became of one tar."""
+    """One tar of an upload."""
 
     bytes: int
-    sent: bool  # False: it was there
+    sent: bool  # False: it was there already
 
 
 def folders(shards: Path) -> list[Path]:
@@ -79,9 +80,9 @@ def _mirror_folder(directory: Path, url: str) -> Iterator[Sent]:
 
 
 def _what_is_there(fs: Any, folder: str) -> tuple[dict[str, int], dict[str, dict[str, Any]]]:
-    """Return the sizes and the record of a folder elsewhere, both empty at the first run."""
+    """Return the sizes and the record of a folder of the bucket, both empty at the first run."""
     if fs.protocol == "file" or "file" in fs.protocol:
-        fs.makedirs(folder, exist_ok=True)  # of a bucket it would make one, whatever its name was meant to be
+        fs.makedirs(folder, exist_ok=True)  # not in a bucket: a misspelt name would create a new one
     try:
         sizes = sizes_of(fs, folder)
     except FileNotFoundError:

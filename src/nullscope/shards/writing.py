@@ -1,12 +1,12 @@
-"""WebDataset shards: what the index lists, as tars that are the same bytes on every machine.
+"""WebDataset shards: the images of the index as tars, which are the same bytes on every machine.
 
 A folder of shards holds ``<split>-<number>.tar`` and ``shards.json``, which lists every tar with its number of samples and its
 SHA-256. A sample is ``<image_id>.<suffix>`` and ``<image_id>.json`` (``image_id``, ``label``). Images stand in the order of
-their ids, which are hashes: every shard is a fair sample of the whole, and an image listed twice stands there once.
+their ids, which are hashes, so every shard is a fair sample of the whole. An image that the index lists twice stands there once.
 
 - kind ``patches``: the patch-selected mosaic in rank order, lossless WebP (method 0: of the lossless codecs tried on 224 px
   mosaics the smallest, 57 kB, and among the fastest to read, 1.1 ms);
-- kind ``images``: the original bytes untouched; where images are prepared (`ShardParams`), those of the prepared image.
+- kind ``images``: the original bytes; where images are prepared (`ShardParams`), the bytes of the prepared image.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "b
 
 
 class ShardParams(Params):
-    """How the shards are cut, and what is done to every image before."""
+    """How many images a tar holds, and what is done to every image before."""
 
     samples: PositiveInt  # images per tar
-    prepare: list[Name]  # `images.preparation`, one after the other: makes the files of a data set alike
+    prepare: list[Name]  # `images.preparation`, one after the other, so that the files of a data set are alike
 
 
 def write_shard(

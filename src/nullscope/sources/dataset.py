@@ -5,6 +5,11 @@ component from the root; the last component it matches names the subset, or the 
 ``@*/*/val`` finds ``ADM/imagenet_ai_0508_adm/val`` and calls it ``ADM``. Deeper folders (classes, mostly) belong to the subset:
 ``progan/airplane/0_real/x.png`` is of subset ``progan`` under the pattern ``progan``. Where several patterns of a list match, the
 first one counts. Label folders at the root itself are one subset, named as the data set.
+
+Validation images come from one of two places: from folders that ``val`` matches, where the data set publishes some, or from the
+training images, of which each is drawn with the probability ``val_fraction``. This draw and that of ``train_fraction`` are read
+off the image's id, which is a hash of its bytes: an image stays in its split when others are added, and equal images are drawn
+alike. A training image that is drawn for validation is not trained on.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationInfo, field_validator
 
 from nullscope.core.config import Params
 from nullscope.core.contracts import FAKE, LABEL_FOLDERS, REAL, REAL_GENERATOR, SPLITS
@@ -22,6 +27,7 @@ from nullscope.core.contracts import FAKE, LABEL_FOLDERS, REAL, REAL_GENERATOR, 
 LABELS = {"real": REAL, "fake": FAKE}  # as the parameters spell them
 LABEL_WORDS = {label: word for word, label in LABELS.items()}
 MARK = "@"  # of the component of a pattern that names the subset
+TRAIN_DIGITS, VAL_DIGITS = slice(0, 16), slice(16, 32)  # of an image's id: the two draws share no digit, so they are independent
 
 Published = Annotated[list[NonNegativeInt], Field(min_length=2, max_length=2)]  # reals, fakes
 
@@ -31,23 +37,25 @@ class DatasetError(ValueError):
 
 
 class DatasetParams(Params):
-    """Where a data set lies and what of it is training and testing."""
+    """Where a data set lies and which of its images are for training, validation and testing."""
 
     name: Annotated[str, Field(min_length=1)]
     root: Annotated[str, Field(min_length=1)]  # folder, absolute or relative to the project
     manifest: str | None = None  # a table of the images in place of what the folders say (`manifest`), relative to the root
     labels: dict[str, Literal["real", "fake"]] = Field(default_factory=lambda: _words(LABEL_FOLDERS))  # names of label folders
     train: Annotated[list[str], Field(min_length=1)]  # patterns on the folder above the label folder, relative to the root
+    val: list[str] = Field(default_factory=list)  # patterns of the validation images that the data set publishes
     test: Annotated[list[str], Field(min_length=1)]
-    train_fraction: Annotated[float, Field(gt=0, lt=1)]  # share of images that train, in subsets that both lists match
+    train_fraction: Annotated[float, Field(gt=0, lt=1)]  # share of training images in folders that `train` and `test` both match
+    val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the training images that validate instead, without `val`
     names: dict[str, str] = Field(default_factory=dict)  # folder -> subset, where a folder is spelt in more than one way
     generators: dict[str, str] = Field(default_factory=dict)  # subset -> generator of its fakes, where names differ
     reals: dict[str, str] = Field(default_factory=dict)  # test subset -> the one whose reals it is judged against
-    expected: dict[Literal["train", "test"], dict[str, Published | None]] = Field(default_factory=dict)  # as published
+    expected: dict[Literal["train", "val", "test"], dict[str, Published | None]] = Field(default_factory=dict)  # as published
     max_pixels: PositiveInt  # larger images are refused before they are decoded
     world: dict[str, Any] | None = None  # the embedded world's recipe; not read here
 
-    @field_validator("train", "test")
+    @field_validator("train", "val", "test")
     @classmethod
     def _relative_patterns(cls, patterns: list[str]) -> list[str]:
         for pattern in patterns:
@@ -65,30 +73,43 @@ class DatasetParams(Params):
             raise ValueError(f"expected folder names for real and for fake, such as {{nature: real, ai: fake}}, found {labels}")
         return labels
 
+    @field_validator("val_fraction")
+    @classmethod
+    def _one_source_of_validation(cls, val_fraction: float, info: ValidationInfo) -> float:
+        if val_fraction and info.data.get("val"):
+            raise ValueError(
+                f"dataset.val = {info.data['val']} names folders of validation images, and this takes a share of the training "
+                "images beside them; expected one of the two: set dataset.val to [], or dataset.val_fraction to 0"
+            )
+        return val_fraction
+
     @property
     def label_folders(self) -> dict[str, int]:
         """Return the label of every label folder's name."""
         return {name: LABELS[word] for name, word in self.labels.items()}
 
+    def patterns(self, split: str) -> list[str]:
+        """Return the patterns of the folders whose images may be in ``split``."""
+        return {"train": self.train, "val": self.train if self.val_fraction else self.val, "test": self.test}[split]
+
     def subset(self, split: str, folder: str) -> str | None:
         """Return the subset that ``folder`` belongs to in ``split``, None where no pattern of the split matches it."""
-        patterns = tuple(self.train if split == "train" else self.test)
-        found = _subset(patterns, self.name if folder == "." else folder)
+        found = _subset(tuple(self.patterns(split)), self.name if folder == "." else folder)
         return None if found is None else self.names.get(found, found)
 
     def splits(self, folder: str) -> list[str]:
-        """Return the splits that have a pattern for ``folder``: none, one or both."""
+        """Return the splits that images of ``folder`` may be in, in the order of `SPLITS`; none where no pattern matches it."""
         return [split for split in SPLITS if self.subset(split, folder) is not None]
 
     def split_of(self, folder: str, image_id: str) -> str:
-        """Return the split of one image of a matched folder.
-
-        Where both lists match, the image's own id draws it, so that one image never is in both.
-        """
+        """Return the split of one image of a matched folder; where there are several, the image's id draws one of them."""
         splits = self.splits(folder)
-        if len(splits) == 1:
-            return splits[0]
-        return "train" if int(image_id[:16], 16) < self.train_fraction * 2**64 else "test"
+        split = splits[0]
+        if "train" in splits and "test" in splits and not _drawn(image_id, TRAIN_DIGITS, self.train_fraction):
+            split = "test"
+        if split == "train" and _drawn(image_id, VAL_DIGITS, self.val_fraction):
+            split = "val"
+        return split
 
     def generator(self, subset: str, label: int) -> str:
         """Return what the column ``generator`` says of an image."""
@@ -97,25 +118,31 @@ class DatasetParams(Params):
     def asks_for(self, split: str, subset: str) -> bool:
         """Return whether a pattern of the split could find a folder of this subset."""
         spellings = [subset, *(folder for folder, name in self.names.items() if name == subset)]
-        patterns = self.train if split == "train" else self.test
-        components = [pattern.split("/")[_naming(pattern)].removeprefix(MARK) for pattern in patterns]
+        components = [pattern.split("/")[_naming(pattern)].removeprefix(MARK) for pattern in self.patterns(split)]
         return any(fnmatchcase(name, component) for component in components for name in spellings)
 
     def unexpected(self, found: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, dict[str, int]]]:
         """Return the published subsets that ``found`` (split -> subset -> kind -> images) lacks or has other counts of.
 
         Subsets that no pattern asks for are left out. An entry holds ``real`` and ``fake``, and ``real_published`` and
-        ``fake_published`` where the counts are published.
+        ``fake_published`` where the counts are published. Training images drawn for validation count as training images here.
         """
         differing: dict[str, dict[str, dict[str, int]]] = {}
         for split, subsets in self.expected.items():
             for subset, counts in subsets.items():
-                here = found.get(split, {}).get(subset, {"real": 0, "fake": 0})
+                parts = ("train", "val") if split == "train" and self.val_fraction else (split,)
+                counted = [found.get(part, {}).get(subset, {}) for part in parts]
+                here = {kind: sum(part.get(kind, 0) for part in counted) for kind in ("real", "fake")}
                 published = {} if counts is None else {"real_published": counts[0], "fake_published": counts[1]}
                 missing, other = not any(here.values()), counts is not None and counts != [here["real"], here["fake"]]
                 if (missing or other) and self.asks_for(split, subset):
                     differing.setdefault(split, {})[subset] = {**here, **published}
         return differing
+
+
+def _drawn(image_id: str, digits: slice, share: float) -> bool:
+    """Return whether an image is one of the ``share`` (0 to 1) of images that 16 digits of their ids draw."""
+    return int(image_id[digits], 16) < share * 2**64
 
 
 def _words(labels: Mapping[str, int]) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """What lies below the root of a data set: ``<folder>/0_real/*`` and ``<folder>/1_fake/*``, in folders or in archives.
 
 The names of the label folders are parameters (original GenImage says ``nature`` and ``ai``). `dataset` says what the folder above
-them means. A zip or tar archive counts as unpacked where it lies; one whose members begin with a label folder, as unpacked into a
-folder with the archive's name. Nothing is skipped in silence: a file is found, refused with a reason, or ignored and counted.
+them means. A zip or tar archive is read as if it were unpacked where it lies; if its members begin with a label folder, as if it
+were unpacked into a folder with the archive's name. Nothing is skipped in silence: a file is found, refused with a reason, or
+ignored and counted.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
 
-from nullscope.archives.reading import SEPARATOR, is_archive, members, sealed
+from nullscope.archives.reading import SEPARATOR, is_archive, members, why_not_opened
 from nullscope.core.contracts import LABEL_FOLDERS
 from nullscope.sources.dataset import LABEL_WORDS, DatasetError
 
@@ -45,7 +46,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Ignored:
-    """Files of one folder that belong to no data set. A hidden folder counts as one."""
+    """Files of one folder that are outside the data set. A hidden folder counts as one file."""
 
     folder: str
     files: int
@@ -54,7 +55,7 @@ class Ignored:
 
 @dataclass(frozen=True)
 class Packed:
-    """An archive; `unpack` says what it holds."""
+    """An archive, not opened yet; `unpack` yields what it holds."""
 
     source: str
     place: Place  # where its members lie, as if unpacked
@@ -75,7 +76,7 @@ def walk(root: Path, labels: Mapping[str, int] = LABEL_FOLDERS) -> Iterator[Item
 
 
 def refusal(error: OSError) -> str:
-    """Return an operating system's refusal without the path, which is the machine's own."""
+    """Return why the operating system refused, without the path, which differs between machines."""
     known = {
         FileNotFoundError: "nothing there (a missing file, or a link to one)",
         PermissionError: "no permission to read it",
@@ -89,7 +90,7 @@ _REMEDY = "point the data set elsewhere with `dvc exp run -S dataset=folder -S d
 
 @dataclass(frozen=True)
 class Place:
-    """Where the walk stands."""
+    """A folder that the walk is in, and what the folders above it say."""
 
     prefix: str  # path relative to the root with a slash behind it, empty at the root
     folder: str | None  # path above the label folder, None while outside one
@@ -98,7 +99,7 @@ class Place:
 
     @property
     def here(self) -> str:
-        """The folder that ignored files are counted under."""
+        """The folder under which ignored files are counted."""
         return self.folder if self.folder is not None else self.prefix.rstrip("/") or "."
 
     def enter(self, name: str) -> Place:
@@ -130,8 +131,8 @@ def _walk(entries: list[os.DirEntry[str]], place: Place, above: dict[tuple[int, 
 
 
 def _file(name: str, place: Place, ignored: Counter[str]) -> Iterator[Item | Packed]:
-    """Yield a plain file as what its name says: an image, an archive, or one that cannot be opened."""
-    source, reason = place.prefix + name, sealed(name)
+    """Yield a plain file as an image, as an archive, or as an archive that cannot be opened; its name says which."""
+    source, reason = place.prefix + name, why_not_opened(name)
     if is_archive(name):
         yield Packed(source, place)
     elif reason:
@@ -145,7 +146,7 @@ def _file(name: str, place: Place, ignored: Counter[str]) -> Iterator[Item | Pac
 def _follow(
     entry: os.DirEntry[str], place: Place, above: dict[tuple[int, int], str], ignored: Counter[str]
 ) -> Iterator[Item | Packed]:
-    """Yield what lies behind an entry that is not a plain file: a folder, a link, or something never to be opened."""
+    """Yield what an entry leads to that is not a plain file: a folder, a link, or a device, which is refused."""
     source = place.prefix + entry.name
     try:
         info = entry.stat()
@@ -172,7 +173,8 @@ def _follow(
 def unpack(root: Path, packed: Packed) -> Iterator[Item]:
     """Yield the members of an archive in the order of their names, as `walk` would if they were unpacked.
 
-    An archive that has been unpacked where it lies is ignored, or every image would count twice. Only its directory is read.
+    An archive whose first member lies unpacked beside it is ignored: every image would count twice. Only the directory of an
+    archive is read, no member.
     """
     try:
         found = members(root / packed.source)
@@ -213,7 +215,10 @@ def _top(packed: Packed, names: list[str]) -> Place:
 
 
 def _enter(places: dict[str, Place | str], folder: str) -> Place | str:
-    """Return the place of a folder in an archive, or why its files are ignored (`HIDDEN`) or refused; ``places`` remembers."""
+    """Return the place of a folder in an archive, or why its files are ignored (`HIDDEN`) or refused.
+
+    ``places`` holds those that are known, and receives the new ones.
+    """
     if folder not in places:
         above, _, name = folder.rpartition("/")
         outer = _enter(places, above)

@@ -1,8 +1,8 @@
 """The inventory: path and SHA-256 of every file of a data set, for DVC to depend on in place of the folder.
 
-DVC refuses folders that hold names outside UTF-8 and is slow on a million files outside the project. This list is quick the
-second time: hashes are remembered in a local SQLite file by absolute path, size, modification time and inode. The list itself
-says nothing of that file or of the machine: equal folders give equal bytes.
+DVC refuses folders that hold names outside UTF-8, and is slow on a million files outside the project. This list is made quickly
+the second time, because hashes are remembered in a local SQLite file by absolute path, size, modification time and inode. The
+list does not depend on that file or on the machine: equal folders give equal lists.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nullscope.archives.reading import archive_of
 from nullscope.core.files import replacing, sha256
 from nullscope.sources.dataset import DatasetParams
 from nullscope.sources.folders import Ignored, Refused, refusal
-from nullscope.sources.survey import closed
+from nullscope.sources.survey import unopened
 
 CHUNK = 512  # files hashed between two transactions
 SHA256_BYTES = 32
@@ -54,7 +54,7 @@ def build_inventory(
     """Write ``source, sha256, reason`` of every file of the data set, found or refused, in their order; return the counts.
 
     An archive is one file, and a manifest too. A refused file has a reason and no hash. Memory does not grow with the number of
-    files. ``progress`` hears of every chunk. Raises `DatasetError` if the root is no folder.
+    files. ``progress`` is called with the size of every chunk that is done. Raises `DatasetError` if the root is no folder.
     """
     root, counts = Path(params.root), {"files": 0, "refused": 0, "hashed": 0}
     items = _files(params)
@@ -78,11 +78,11 @@ def build_inventory(
 
 
 def _files(params: DatasetParams) -> Iterator[str | Refused]:
-    """Yield the files that the data set lies in, relative to its root: of an archive that a manifest names in a row, one."""
+    """Yield the files that the data set lies in, relative to its root. An archive is one file, however many rows name it."""
     if params.manifest:
         yield params.manifest
     last = None
-    for item in closed(params):
+    for item in unopened(params):
         if isinstance(item, Refused):
             yield item
         elif not isinstance(item, Ignored):
@@ -95,22 +95,22 @@ def _files(params: DatasetParams) -> Iterator[str | Refused]:
 class HashCache:
     """Remembered hashes. Several processes may share the file; losing it costs nothing but time.
 
-    A damaged file is made anew. One that cannot be used (no permission, read-only or full disk, locked for half a minute) is
-    done without.
+    A damaged file is replaced by an empty one. If the file cannot be used (no permission, read-only or full disk, locked for
+    half a minute), nothing is remembered.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.connection: sqlite3.Connection | None = None
-        self._careful(lambda: None, None)
+        self._attempt(lambda: None, None)
 
     def get(self, keys: Sequence[Key]) -> dict[Key, str]:
         """Return the hashes of those files that have not changed since `put`."""
-        return self._careful(lambda: self._lookup(keys), {})
+        return self._attempt(lambda: self._lookup(keys), {})
 
     def put(self, hashes: dict[Key, str]) -> None:
         """Remember hashes, in one transaction."""
-        self._careful(lambda: self._remember(hashes), None)
+        self._attempt(lambda: self._remember(hashes), None)
 
     def close(self) -> None:
         """Close the file."""
@@ -119,14 +119,14 @@ class HashCache:
 
     def _lookup(self, keys: Sequence[Key]) -> dict[Key, str]:
         rows = ((key, self.connection.execute(LOOKUP, key).fetchone()) for key in keys)
-        return {key: row[0][:SHA256_BYTES].hex() for key, row in rows if row and _is_sealed(key, row[0])}
+        return {key: row[0][:SHA256_BYTES].hex() for key, row in rows if row and _is_intact(key, row[0])}
 
     def _remember(self, hashes: dict[Key, str]) -> None:
         with self.connection:
-            self.connection.executemany(REMEMBER, [(*key, _sealed(key, bytes.fromhex(digest))) for key, digest in hashes.items()])
+            self.connection.executemany(REMEMBER, [(*key, _packed(key, bytes.fromhex(digest))) for key, digest in hashes.items()])
 
-    def _careful(self, action: Callable[[], T], otherwise: T) -> T:
-        """Return what ``action`` does on the open file; ``otherwise`` where there is none or it fails."""
+    def _attempt(self, action: Callable[[], T], otherwise: T) -> T:
+        """Return what ``action`` returns; ``otherwise`` if the file cannot be opened or the action fails."""
         try:
             if self.connection is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -144,13 +144,13 @@ class HashCache:
             return otherwise
 
 
-def _sealed(key: Key, digest: bytes) -> bytes:
-    """Return the hash with a checksum behind it: SQLite does not notice a flipped bit, and it would become a wrong inventory."""
+def _packed(key: Key, digest: bytes) -> bytes:
+    """Return the hash followed by a checksum: SQLite does not notice a flipped bit, which would make a wrong inventory."""
     return digest + zlib.crc32(repr((key, digest)).encode()).to_bytes(4, "big")
 
 
-def _is_sealed(key: Key, value: object) -> bool:
-    return isinstance(value, bytes) and value == _sealed(key, value[:SHA256_BYTES])
+def _is_intact(key: Key, value: object) -> bool:
+    return isinstance(value, bytes) and value == _packed(key, value[:SHA256_BYTES])
 
 
 def _hashes(paths: list[str], cache: HashCache, pool: ThreadPoolExecutor, counts: dict[str, int]) -> list[tuple[str, str]]:
@@ -165,7 +165,7 @@ def _hashes(paths: list[str], cache: HashCache, pool: ThreadPoolExecutor, counts
 
 
 def _key(path: str) -> Key | str:
-    """Return what a file's hash is remembered by, or why the file cannot be read."""
+    """Return the key under which a file's hash is remembered, or why the file cannot be read."""
     try:
         info = os.stat(path)
     except OSError as error:

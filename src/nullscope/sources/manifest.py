@@ -5,11 +5,12 @@
 | `source` | path relative to the root of the data set, or ``<archive>::<member>`` |
 | `label` | ``real`` or ``fake``, or 0 or 1 |
 | `subset` | a name without a slash |
-| `split` | ``train`` or ``test``; without this column the image's own id draws it (`train_fraction`) |
+| `split` | ``train``, ``val`` or ``test``; where it is missing or empty, the image's id draws the split |
 | `generator` | of the fakes; without this column, or where it is empty, the subset's |
 
 A row counts as a file in the folder ``<split>/<subset>`` (``all/<subset>`` without a split), which the patterns of
-conf/dataset/manifest.yaml match. Memory does not grow with the number of rows.
+conf/dataset/manifest.yaml match. Rows that say ``val`` need the pattern ``val/*`` in `dataset.val`. Memory does not grow with
+the number of rows.
 """
 
 from __future__ import annotations
@@ -81,6 +82,6 @@ def _item(row: dict[str, Any], line: int, path: Path) -> Found | Refused:
     if not row["subset"] or "/" in row["subset"]:
         return Refused(row["source"], f"subset {row['subset']!r}; expected a name without a slash")
     if split not in ("", *SPLITS):
-        return Refused(row["source"], f"split {split!r}; expected train or test")
+        return Refused(row["source"], f"split {split!r}; expected {', '.join(SPLITS)} or nothing")
     label = WORDS[row["label"].lower()]
     return Found(row["source"], f"{split or 'all'}/{row['subset']}", label, row.get("generator") or None)

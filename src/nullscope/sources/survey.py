@@ -7,14 +7,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nullscope.core.contracts import SPLITS
+from nullscope.core.contracts import MAY_BE_EMPTY, SPLITS
 from nullscope.sources.dataset import LABEL_WORDS, DatasetError, DatasetParams
 from nullscope.sources.folders import HIDDEN, OUTSIDE, UNPACKED, Found, Ignored, Packed, Refused, unpack, walk
 from nullscope.sources.manifest import read_manifest
 
-UNMATCHED = "not_in_train_or_test"  # why files are ignored, beside folders.HIDDEN and folders.OUTSIDE
+UNMATCHED = "in_no_split"  # why files are ignored, beside folders.HIDDEN and folders.OUTSIDE
 IGNORED = (HIDDEN, OUTSIDE, UNPACKED, UNMATCHED)
 SHOWN = 10  # names listed in an error
+SHARE = ". `-S 'dataset.val=[]' -S dataset.val_fraction=0.1` takes a share of the training images instead"
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Survey:
 def survey(params: DatasetParams) -> Survey:
     """Walk the data set and count its files. Raises `DatasetError` if a pattern or a split is left without files."""
     found = Survey()
-    depth = max(len(pattern.split("/")) for pattern in params.train + params.test)
+    depth = max(len(pattern.split("/")) for pattern in params.train + params.val + params.test)
     for item in contents(params):
         if isinstance(item, Ignored):
             found.ignored[item.why, _shortened(item.folder, depth)] += item.files
@@ -54,15 +55,15 @@ def survey(params: DatasetParams) -> Survey:
     return found
 
 
-def closed(params: DatasetParams) -> Iterator[Found | Refused | Ignored | Packed]:
-    """Yield what the data set consists of, its archives unopened: by its manifest, or else by its folders."""
+def unopened(params: DatasetParams) -> Iterator[Found | Refused | Ignored | Packed]:
+    """Yield what the manifest of the data set lists or, without one, what its folders hold. No archive is opened."""
     root = Path(params.root)
     yield from read_manifest(root / params.manifest) if params.manifest else walk(root, params.label_folders)
 
 
 def contents(params: DatasetParams) -> Iterator[Found | Refused | Ignored]:
-    """Yield what the data set consists of, the members of its archives among it."""
-    for item in closed(params):
+    """Yield what `unopened` yields, with the members of every archive in place of the archive."""
+    for item in unopened(params):
         if isinstance(item, Packed):
             yield from unpack(Path(params.root), item)
         else:
@@ -70,27 +71,31 @@ def contents(params: DatasetParams) -> Iterator[Found | Refused | Ignored]:
 
 
 def wanted(params: DatasetParams) -> Iterator[Found | Refused]:
-    """Yield the files of the data set, and what the walk refuses of it."""
+    """Yield the files that belong to a split, and those that are refused."""
     for item in contents(params):
         if not isinstance(item, Ignored) and _belongs(params, item):
             yield item
 
 
 def _belongs(params: DatasetParams, item: Found | Refused) -> bool:
-    """A file belongs to the data set if a pattern matches its folder; what is refused above the label folders, always."""
+    """Return whether a pattern matches the folder of a file. What is refused above the label folders has none, and belongs."""
     return item.folder is None or bool(params.splits(item.folder))
 
 
 def check_classes(params: DatasetParams, labels: dict[str, set[int]], after: str) -> None:
-    """Raise `DatasetError` unless both splits hold both labels; ``after`` says what may have taken them away."""
+    """Raise `DatasetError` unless every split holds both labels, or none where it may be empty.
+
+    ``labels`` are those found, by split; ``after`` says in the error what may have taken some away.
+    """
     for split in SPLITS:
+        if split in MAY_BE_EMPTY and not labels[split]:
+            continue
         missing = [f"{word}s" for label, word in LABEL_WORDS.items() if label not in labels[split]]
         if missing:
             held = ", ".join(f"{LABEL_WORDS[label]}s" for label in sorted(labels[split])) or "nothing"
             raise DatasetError(
                 f"data set `{params.name}`: the split `{split}` holds {held} and no {' or '.join(missing)}{after}; "
-                f"dataset.{split} = {params.train if split == 'train' else params.test} must reach images of both kinds "
-                f"(label folders: {_spelt(params)})"
+                f"{_asked_for(params, split)} must reach images of both kinds (label folders: {_spelt(params)})"
             )
 
 
@@ -107,18 +112,37 @@ def _check_patterns(params: DatasetParams, found: Survey) -> None:
             f"{' or '.join(params.labels)}; found files in {_listed(folder for why, folder in found.ignored if why == OUTSIDE)}. "
             "Say what your label folders are called, such as `-S 'dataset.labels={nature: real, ai: fake}'`"
         )
+    _check_validation(params, folders, unmatched)
     if params.manifest:
         return  # without a column `split` nothing lies in train/ or test/, with it nothing in all/
-    for split, patterns in (("train", params.train), ("test", params.test)):
-        for pattern in patterns:
+    for split in SPLITS:
+        for pattern in getattr(params, split):
             alone = params.model_copy(update={split: [pattern]})
             published = any(alone.asks_for(split, subset) for subset in params.expected.get(split, {}))  # reported if missing
             if not published and not any(alone.subset(split, folder) for folder in folders):
                 raise DatasetError(
                     f"data set `{params.name}`: the pattern {pattern!r} of dataset.{split} matches no folder below "
                     f"dataset.root = {params.root}; found {_listed(folders | unmatched)}. "
-                    f"A pattern names the folder above {' and '.join(params.labels)}"
+                    f"A pattern names the folder above {' and '.join(params.labels)}{SHARE if split == 'val' else ''}"
                 )
+
+
+def _check_validation(params: DatasetParams, folders: set[str], unmatched: set[str]) -> None:
+    """Raise `DatasetError` if images of ``val`` are those of another split too, or a manifest's are left out."""
+    for folder in sorted(folders) if params.val else []:
+        splits = params.splits(folder)
+        if "val" in splits and len(splits) > 1:
+            other = next(split for split in splits if split != "val")
+            raise DatasetError(
+                f"data set `{params.name}`: dataset.val = {params.val} and dataset.{other} = {getattr(params, other)} both match "
+                f"the folder {folder}; expected other images for validation{SHARE}"
+            )
+    left_out = sorted(folder for folder in unmatched if folder.startswith("val/"))
+    if params.manifest and left_out:
+        raise DatasetError(
+            f"data set `{params.name}`: rows of the manifest say `val` (subset {left_out[0].removeprefix('val/')} for one), and "
+            f"dataset.val = {params.val} does not match them; give `-S 'dataset.val=[val/*]' -S dataset.val_fraction=0`"
+        )
 
 
 def _check_names(params: DatasetParams, found: Survey) -> None:
@@ -131,6 +155,13 @@ def _check_names(params: DatasetParams, found: Survey) -> None:
                 f"data set `{params.name}`: dataset.{key} names {', '.join(unknown)}, which is no subset; "
                 f"found {_listed(subset for subset in subsets if subset)}"
             )
+
+
+def _asked_for(params: DatasetParams, split: str) -> str:
+    """Return the parameter that decides which images a split holds."""
+    if split == "val" and params.val_fraction:
+        return f"dataset.val_fraction = {params.val_fraction} (0 for no validation images)"
+    return f"dataset.{split} = {getattr(params, split)}"
 
 
 def _spelt(params: DatasetParams) -> str:

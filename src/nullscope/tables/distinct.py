@@ -16,7 +16,7 @@ from nullscope.tables.sorting import Sorter, whole_groups
 
 
 def distinct_rows(index: Path, split: str | None, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Yield ``columns``, the first of them ``image_id``, of a split (None: of all); of equal images the first row stands."""
+    """Yield ``columns``, the first of them ``image_id``, of a split (None: of all); of each image the first row."""
     SCRATCH.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         sorter = Sorter(pa.schema([INDEX.field(name) for name in columns]), ["image_id"], Path(folder) / "rows")

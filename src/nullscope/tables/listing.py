@@ -30,9 +30,9 @@ BATCH = 256  # rows read from the disk at a time
 
 
 class Listing(Sequence[Item]):
-    """Items that lie on the disk. A slice of them costs no more than its two ends until it is looked at.
+    """Items that lie on the disk. A slice holds two numbers; its rows are read when it is iterated over.
 
-    Sent to another process, it arrives as a list.
+    When it is sent to another process, it arrives there as a list.
     """
 
     def __init__(self, rows: Spill, root: Path, start: int, stop: int) -> None:
@@ -50,7 +50,7 @@ class Listing(Sequence[Item]):
     def __getitem__(self, place: int | slice) -> Item | Listing:
         if isinstance(place, slice):
             start, stop, step = place.indices(len(self))
-            assert step == 1, f"a listing is cut into runs, found a step of {step}"
+            assert step == 1, f"a slice of a listing has a step of 1, found {step}"
             return Listing(self._rows, self._root, self._start + start, self._start + max(start, stop))
         if not -len(self) <= place < len(self):
             raise IndexError(place)
@@ -74,7 +74,7 @@ class Listing(Sequence[Item]):
 
 
 def distinct_images(index: Path, root: Path, split: str | None = None) -> Listing:
-    """Return one item per distinct image of a split (None: of all), sorted by id; of equal files the first source stands."""
+    """Return one item per distinct image of a split (None: of all), sorted by id. Of equal files, the first is taken."""
     schema = pa.schema([INDEX.field(name) for name in COLUMNS])
     rows = Spill(distinct_rows(index, split, COLUMNS), schema, BATCH, SCRATCH)
     return Listing(rows, root, 0, rows.total)

@@ -19,7 +19,7 @@ ROW_GROUP = 65_536  # rows; part of the format: another value is other bytes
 
 def write_table(path: Path, table: pa.Table, schema: pa.Schema) -> None:
     """Write ``table`` to ``path`` atomically. Raises `ContractError` unless its columns are those of ``schema``."""
-    if table.schema.metadata:  # an empty one would be other bytes than none
+    if table.schema.metadata:  # empty metadata gives other bytes than no metadata
         schema = schema.with_metadata(table.schema.metadata)
     write_batches(path, table.to_batches(max_chunksize=ROW_GROUP), schema)
 
@@ -45,7 +45,7 @@ def write_batches(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Sche
 
 
 def _row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> Iterator[pa.Table]:
-    """Yield the rows in tables of exactly `ROW_GROUP` (the last one: the rest), so that no incoming split shows in the bytes."""
+    """Yield the rows in tables of exactly `ROW_GROUP`, the last one shorter: the bytes do not depend on the batches that came."""
     waiting, rows = [], 0
     for batch in batches:
         check_schema(batch.schema, schema, path)
@@ -75,7 +75,7 @@ def read_batches(path: Path, schema: pa.Schema, *, rows: int = ROW_GROUP) -> Ite
     """Yield the rows of ``path`` in batches of at most ``rows``, in order, in constant memory."""
     with _open(path) as file:
         check_schema(file.schema_arrow, schema, path)
-        for group in range(file.num_row_groups):  # one reader for all would keep every group it has read, compressed
+        for group in range(file.num_row_groups):  # one reader for all groups would keep the compressed bytes of each
             yield from file.iter_batches(batch_size=rows, row_groups=[group])
 
 

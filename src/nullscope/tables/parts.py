@@ -1,7 +1,7 @@
-"""A table made piece by piece: each rank computes its share of the work, a killed stage finds what it had finished.
+"""A table made of parts: each rank computes its share of them, and a stage that was killed goes on with those it lacks.
 
-Pieces are Parquet files in a scratch folder whose name holds a hash of everything they depend on; no piece of another input is
-ever taken for a finished one.
+Parts are Parquet files in a scratch folder. Its name holds a hash of everything that they depend on, so parts of other inputs are
+never used.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def in_parts(
 
 
 class _Chosen(Sequence[T]):
-    """Some items of a sequence, each taken out of it when it is asked for: work may be longer than memory."""
+    """Some items of a sequence. Each is read when it is asked for, because all of them may not fit into memory."""
 
     def __init__(self, work: Sequence[T], numbers: Sequence[int]) -> None:
         self._work, self._numbers = work, numbers

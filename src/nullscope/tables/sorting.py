@@ -1,7 +1,7 @@
-"""Rows put in order on the disk: memory of one run of them, whatever their number.
+"""Rows sorted on the disk, in the memory of `RUN` rows, however many there are.
 
-Rows are collected into runs, each is sorted and written as an Arrow file, and the files are merged. The order is that of Arrow's
-`sort_by`, equal rows in the order in which they came.
+Rows are collected into runs. Each run is sorted and written as an Arrow file, and the files are merged. The order is that of
+Arrow's `sort_by`; equal rows keep the order in which they came.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 RUN = 2**17  # rows sorted in memory: of the index 35 MB, three times while they are sorted
 BLOCK = 4096  # rows of a run that are held while it is merged
-FAN = 64  # runs merged at a time: 8 million rows in one pass, 500 million in two
+FAN_IN = 64  # runs merged at a time: 8 million rows in one pass, 500 million in two
 PLACE = "_place"  # the column that keeps equal rows in their order
 
 
@@ -49,8 +49,8 @@ class Sorter:
     def sorted(self) -> Iterator[pa.RecordBatch]:
         """Yield all rows in order. Nothing can be added behind them."""
         self._spill()
-        while len(self._files) > FAN:
-            groups = [self._files[start : start + FAN] for start in range(0, len(self._files), FAN)]
+        while len(self._files) > FAN_IN:
+            groups = [self._files[start : start + FAN_IN] for start in range(0, len(self._files), FAN_IN)]
             self._files = [self._write(_merged(group, self.keys)) for group in groups]
         for table in _merged(self._files, self.keys):
             yield from table.select(self.schema.names).to_batches()
@@ -71,7 +71,7 @@ class Sorter:
 
 
 def whole_groups(batches: Iterable[pa.RecordBatch], key: str) -> Iterator[pa.Table]:
-    """Yield the rows of a stream that is sorted by ``key`` in tables that part no rows of one key."""
+    """Yield the rows of a stream, sorted by ``key``, in tables that hold all rows of each of their keys."""
     held = None
     for batch in batches:
         table = pa.Table.from_batches([batch] if held is None else [*held.to_batches(), batch])
@@ -86,7 +86,8 @@ def whole_groups(batches: Iterable[pa.RecordBatch], key: str) -> Iterator[pa.Tab
 def _merged(files: Sequence[Path], keys: Sequence[str]) -> Iterator[pa.Table]:
     """Yield the rows of some runs in order; delete every file once its rows are taken.
 
-    Of every run one block is held. All rows up to the least of the blocks' last ones can be put in order without the rest.
+    One block of every run is in memory. The smallest of their last rows is the bound: no row that is still on the disk comes
+    before it, so all rows up to the bound can be sorted and yielded.
     """
     runs = [_blocks(file) for file in files]
     held = {number: next(run) for number, run in enumerate(runs)}

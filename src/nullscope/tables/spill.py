@@ -1,4 +1,4 @@
-"""Rows kept on the disk in a file without a name: any piece of them can be read, in memory of that piece."""
+"""Rows on the disk, in a file without a name, of which any batch can be read by its number."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pyarrow as pa
 class Spill(Sequence[pa.RecordBatch]):
     """Batches of ``rows`` rows each but for the last, in the order of a stream.
 
-    The file goes away with the last process that has it open: forked workers read it too, each piece by its place in the file.
+    The file is deleted when the last process that has it open ends. Forked workers can read it too: every read names its place
+    in the file, so they do not disturb each other.
     """
 
     def __init__(self, batches: Iterable[pa.RecordBatch], schema: pa.Schema, rows: int, folder: Path) -> None:

@@ -1,8 +1,7 @@
 """Text features of captions, joined to batches by the ids of the images. N images, D embedding width.
 
-The features of a stage's table are 4 D bytes an image (3 kB for ViT-L/14), 30 GB for ten million: they are unpacked into a file
-without a name and mapped, so that the kernel holds what is asked for and takes it back when it needs the room. The ids take
-72 bytes an image in memory.
+The features take 4 D bytes an image (3 kB for ViT-L/14), which is 30 GB for ten million. So they are unpacked into a file without
+a name and mapped into memory: the kernel loads what is read, and drops it when memory is short. The ids take 72 bytes an image.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class TextTable:
                     file.write(vectors_of(pa.table(batch), "text"))
                     ids.append(_as_bytes(batch["image_id"].to_pylist()))
             rows = sum(map(len, ids))
-            # Copied on writing, which nobody does: torch wants memory that it may write to.
+            # Mode "c" (copy on write) because torch wants memory that it may write to; nobody writes.
             text_ND = np.memmap(name, np.float32, mode="c", shape=(rows, width)) if rows else np.empty((0, width), np.float32)
         finally:
             os.unlink(name)

@@ -1,11 +1,11 @@
-"""MLflow: the mirror of the pipeline's results, and the only place of the project that imports it.
+"""MLflow, where the results of the pipeline are published. The only room that imports it.
 
-The record is what DVC keeps (``models/``, ``metrics/``); no stage reads MLflow. Importing this package is cheap: MLflow
-itself, more than a second, is imported by the first call that needs it.
+The record is what DVC keeps (``models/``, ``metrics/``); no stage reads MLflow. Importing this package is cheap: MLflow itself
+takes more than a second and is imported by the first call that needs it.
 """
 
 from nullscope.tracking.address import TrackingError, tracking_uri
-from nullscope.tracking.mirror import Row, publish
+from nullscope.tracking.publishing import Row, publish
 from nullscope.tracking.store import check_store, viewer
 from nullscope.tracking.training import Recorder, live
 

@@ -1,4 +1,4 @@
-"""What a run says about its model: names, parameters and tags as MLflow accepts them."""
+"""What a run in MLflow says about its model: names, parameters, metrics and tags, in a form that MLflow accepts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import Any
 
 from nullscope.core.config import leaves
 
-MODEL = "nullscope.model"  # content of the model folder: what a run is found by
-TRAINING = "nullscope.training"  # what was trained, from what: what an interrupted run is found by
-PUBLISHED = "nullscope.evaluation.metrics"  # content of the metrics and the report that the run shows; the last tag written
+MODEL = "nullscope.model"  # hash of the model folder: what a run is found by
+TRAINING = "nullscope.training"  # hash of what determines a training: what an interrupted run is found by
+PUBLISHED = "nullscope.metrics"  # hash of the metrics and the report that the run shows; written last
 CURRENT = "nullscope.current"  # whether this is the model in the project that published last
 CURVE = "train/"  # before the name of what was logged per step
 COMPARED = ("acc", "ap", "auroc", "r_acc", "f_acc")  # what is shown of every subset and degradation
@@ -40,9 +40,9 @@ def flat_params(params: Mapping[str, Any]) -> dict[str, str]:
 def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers of a metrics file by name: ``acc``, ``f_acc/<subset>``, ``acc_degraded/<degradation>``.
 
-    MLflow draws one section per metric of that. Of subsets and degradations only `COMPARED` is shown, and not their product:
-    a run has some hundred metrics so, not thousands; the file itself is among the artefacts. Two subsets whose names become
-    one without the characters that MLflow refuses are told apart by a part of a hash.
+    MLflow draws a section for every name before a slash. Of subsets and degradations only the metrics of `COMPARED` are shown,
+    and none of a subset under a degradation: a run then has about a hundred metrics, not thousands. The file itself is among the
+    artefacts. Where two subsets get the same name without the characters that MLflow refuses, a part of a hash follows.
     """
     named = [(key, "", value) for key, value in metrics.items() if key not in ("subsets", "degradations")]
     for section, ending in (("subsets", ""), ("degradations", "_degraded")):

@@ -1,4 +1,4 @@
-"""A training as it runs: its losses appear in MLflow while it lasts, and nothing that MLflow does can stop or slow it."""
+"""A training as it runs: its curves appear in MLflow meanwhile, and nothing that happens in MLflow can stop or slow it."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def live(detector: str, seed: int, params: Mapping[str, Any], inputs: str = "") 
 
     ``params`` is what ``detector.json`` will hold, ``inputs`` any text that stands for the data. The same training again,
     after one that did not finish, continues the unfinished run. Yields a `Recorder` that does nothing where tracking is
-    off, on ranks above 0, and where the store fails: the record is the model's folder, and `publish` completes the run
-    from it. Call `check_store` before, to hear of a store that cannot work at all.
+    off, on ranks above 0, and where the store fails: the model's folder is the record, and `publish` completes the run from it.
+    Call `check_store` before, which raises on a store that cannot work at all.
     """
     if not switched_on() or ranks.rank() > 0:
         yield Recorder()
@@ -60,10 +60,10 @@ def live(detector: str, seed: int, params: Mapping[str, Any], inputs: str = "") 
 
 
 class Recorder:
-    """Takes the values of each step. This one drops them: the base of `_Sender`, and what an untracked training gets."""
+    """Takes the values of each step, and drops them: for a training that is not tracked. `_Sender` sends them."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Take the values of one step; returns within microseconds."""
+        """Take values of one step, such as losses, or ``val_ap`` at the end of an epoch; returns within microseconds."""
 
     def finish(self, model: Path) -> None:
         """Say which folder the training ended in, so that `publish` recognises the run."""
@@ -73,7 +73,7 @@ class Recorder:
 
 
 class _Sender(Recorder):
-    """Sends what it is given from a thread of its own, in batches, and keeps what could not be sent for the next attempt."""
+    """Sends values in batches from a thread of its own. What could not be sent is kept for the next attempt."""
 
     def __init__(self, store: Store, run_id: str, sent: set[tuple[str, int]]) -> None:
         self._store, self._run_id, self._sent = store, run_id, sent
@@ -160,7 +160,7 @@ def _begin(detector: str, seed: int, params: Mapping[str, Any], inputs: str) -> 
         run = store.client.create_run(store.experiment_id, run_name=run_name(detector, seed), tags=tags)
         store.client.log_batch(run.info.run_id, params=[Param(*item) for item in flat_params(params).items()])
         return _Sender(store, run.info.run_id, set())
-    except Exception as error:  # `check_store` has spoken already where it could be foreseen
+    except Exception as error:  # `check_store` has already raised on what can be foreseen
         say(f"{error}; the training goes on, and `python stages/track.py` publishes it afterwards")
         return Recorder()
 

@@ -1,6 +1,6 @@
 """Write the embedded world: folders of real and generated pictures, as a downloaded data set would have them.
 
-``root/{train,test}/<subset>/{0_real,1_fake}/<number>.{jpg,png}``: the reals' subset is ``camera``, a fake's subset is its
+``root/{train,val,test}/<subset>/{0_real,1_fake}/<number>.{jpg,png}``: the reals' subset is ``camera``, a fake's subset is its
 generator. ``root/captions.csv`` holds every picture's true caption, for the checks of the world's validity only: the
 pipeline captions pictures itself.
 """
@@ -34,11 +34,13 @@ class WorldParams(Params):
     train_reals: PositiveInt
     train_fakes_per_generator: PositiveInt
     train_generators: list[str]
+    val_reals: PositiveInt
+    val_fakes_per_generator: PositiveInt  # of the generators of training
     test_reals: PositiveInt
     test_fakes_per_generator: PositiveInt
     test_generators: list[str]
-    # Share of the training pictures whose object's colour tells real from fake: the shortcut experiment. In testing
-    # colours never tell.
+    # Share of the training and validation pictures whose object's colour tells real from fake: the shortcut experiment. In
+    # testing colours never tell. Validation pictures are drawn as training pictures are, as in data sets that people collect.
     shortcut: Annotated[float, Field(ge=0, le=1)]
 
     @field_validator("train_generators", "test_generators")
@@ -91,18 +93,23 @@ def write_world(params: WorldParams, root: Path, *, workers: int) -> dict[str, i
 
 def list_jobs(params: WorldParams) -> list[Job]:
     """Return every picture of the world, in the order of writing."""
-    makers = [("train", REALS, params.train_reals), ("test", REALS, params.test_reals)]
+    makers = [("train", REALS, params.train_reals), ("val", REALS, params.val_reals), ("test", REALS, params.test_reals)]
     makers += [("train", name, params.train_fakes_per_generator) for name in params.train_generators]
+    makers += [("val", name, params.val_fakes_per_generator) for name in params.train_generators]
     makers += [("test", name, params.test_fakes_per_generator) for name in params.test_generators]
     return [
-        Job(params.seed, split, maker, number, params.shortcut if split == "train" else 0.0)
+        Job(params.seed, split, maker, number, 0.0 if split == "test" else params.shortcut)
         for split, maker, count in sorted(makers)
         for number in range(count)
     ]
 
 
 def render(job: Job) -> Picture:
-    """Return the picture of ``job``: the same bytes whenever and wherever it is called."""
+    """Return the picture of ``job``: the same bytes whenever and wherever it is called.
+
+    The seed is made of the world's seed, the split, the maker and the number, so another split or more pictures of one maker
+    change no other picture.
+    """
     rng = np.random.default_rng([job.seed, zlib.crc32(f"{job.split}/{job.maker}".encode()), job.number])
     scene = scenes.draw(rng, _colours(job, rng))
     painted = scenes.paint(scene, rng)

@@ -1,0 +1,45 @@
+"""The metrics of all runs (`metrics/summary.json`), per detector and over its seeds.
+
+A *summary* is a dictionary from the name of a run, ``<detector>-<seed>``, to what `metrics.evaluate` returned for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nullscope.evaluation.seeds import Spread, estimate, over_seeds
+
+Metrics = Mapping[str, Any]  # of one run
+
+
+def by_detector(summary: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the entries of ``summary`` under the names of the detectors: a list over seeds, in their order."""
+    grouped: dict[str, list[Any]] = {}
+    for run, own in summary.items():
+        grouped.setdefault(run.rpartition("-")[0], []).append(own)
+    return grouped
+
+
+def spread(runs: Sequence[Mapping[str, Any]], key: str) -> Spread | None:
+    """Return the number ``key`` of every run, over seeds (`over_seeds`); None if no run has it."""
+    values = [run[key] for run in runs if key in run]
+    return over_seeds(values) if values else None
+
+
+def mean_of(runs: Sequence[Mapping[str, Any]], key: str) -> Spread | None:
+    """Return the number ``key`` of every run, over seeds (`estimate`); None if no run has it."""
+    values = [run[key] for run in runs if key in run]
+    return estimate(values) if values else None
+
+
+def difference(runs: Sequence[Mapping[str, Any]], first: Sequence[Mapping[str, Any]], key: str) -> Spread | None:
+    """Return the number ``key`` less that of ``first`` at the same seed, over seeds (`estimate`); None if no seed has both."""
+    pairs = [(run[key], other[key]) for run, other in zip(runs, first, strict=True) if key in run and key in other]
+    return estimate([own - other for own, other in pairs]) if pairs else None
+
+
+def subsets_of(summary: Mapping[str, Metrics]) -> dict[str, bool]:
+    """Return the subsets with fakes, and whether their generator was in the training split: these first, then by name."""
+    found = {name: row["seen"] for metrics in summary.values() for name, row in metrics["subsets"].items() if row["n_fake"]}
+    return dict(sorted(found.items(), key=lambda item: (not item[1], item[0])))

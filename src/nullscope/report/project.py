@@ -1,0 +1,109 @@
+"""The results of a project that several tables and figures read: which runs there are, their metrics, models and histories.
+
+What only one table or figure reads, it reads by itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from nullscope.core.config import ParamsError, read_params, section_of
+from nullscope.core.contracts import INDEX, ContractError
+from nullscope.evaluation.history import History, read_history
+from nullscope.evaluation.metrics import PROTOCOL, IndexGroup, index_counts
+from nullscope.evaluation.resampling import resample_schema
+from nullscope.evaluation.summary import Metrics
+from nullscope.tables.parquet import read_batches, read_schema, read_table
+
+Models = dict[str, dict[str, Any]]  # detector -> the content of detector.json of its first seed
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project's folder, its parameters, and the runs that they name."""
+
+    root: Path
+    params: dict[str, Any]  # all of params.yaml
+    runs: dict[str, list[str]]  # detector -> the names of its runs, ``<detector>-<seed>``, in the order of the parameters
+
+    @property
+    def all_runs(self) -> list[str]:
+        """The names of all runs."""
+        return [run for own in self.runs.values() for run in own]
+
+    def section(self, name: str) -> Any:
+        """Return the parameter or section at a dotted name."""
+        return section_of(self.params, name)
+
+
+def read_project(root: Path) -> Project:
+    """Return the project under ``root``. Raises `ParamsError` unless `run.detectors` and `run.seeds` are lists with an entry."""
+    path = root / "params.yaml"
+    params, lists = read_params(path), []
+    for key, kind in (("run.detectors", str), ("run.seeds", int)):
+        found = section_of(params, key, path)
+        if not isinstance(found, list) or not found or not all(isinstance(entry, kind) for entry in found):
+            raise ParamsError(f"{path}: {key}: expected a list of {kind.__name__} with at least one entry, found {found!r}")
+        lists.append(found)
+    return Project(root, params, {name: [f"{name}-{seed}" for seed in lists[1]] for name in lists[0]})
+
+
+def read_summary(project: Project) -> dict[str, Metrics]:
+    """Return ``metrics/<run>.json`` of every run: what becomes ``metrics/summary.json``.
+
+    Raises `ContractError` if another version of the protocol computed one: no table mixes two.
+    """
+    return {run: _read_metrics(project.root / f"metrics/{run}.json") for run in project.all_runs}
+
+
+def read_models(project: Project) -> Models:
+    """Return the facts of the first seed of every detector."""
+    return {name: read_json(project.root / f"models/{runs[0]}/detector.json", "train") for name, runs in project.runs.items()}
+
+
+def read_counts(project: Project) -> Counter[IndexGroup]:
+    """Return how many images the index has of every (split, subset, generator, label)."""
+    return index_counts(read_batches(project.root / "data/index.parquet", INDEX))
+
+
+def read_histories(project: Project) -> dict[str, list[History]]:
+    """Return the histories of every detector, one per seed; a detector with a run that has none (released weights) is left out.
+
+    Raises `ValueError` on a file that is no history.
+    """
+    histories: dict[str, list[History]] = {}
+    for name, runs in project.runs.items():
+        found = [read_history(project.root / f"models/{run}/history.csv") for run in runs]
+        if None not in found:
+            histories[name] = found
+    return histories
+
+
+def read_resamples(project: Project) -> dict[str, list[pa.Table]]:
+    """Return the bootstrap's resamples of every detector, one table per seed (`resampling.resample_table`)."""
+    paths = {name: [project.root / f"data/evaluated/{run}.parquet" for run in runs] for name, runs in project.runs.items()}
+    return {name: [read_table(path, resample_schema(read_schema(path).names[1:])) for path in own] for name, own in paths.items()}
+
+
+def read_json(path: Path, stage: str) -> dict[str, Any]:
+    """Return the content of a JSON file that ``stage`` makes. Raises `ContractError` if it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ContractError(f"{path} does not exist; run `dvc repro` to make it (stage `{stage}`)") from None
+    except ValueError as error:
+        raise ContractError(f"{path} is not JSON ({error}); delete it and run `dvc repro` (stage `{stage}`)") from None
+
+
+def _read_metrics(path: Path) -> Metrics:
+    metrics = read_json(path, "evaluate")
+    if metrics.get("protocol") != PROTOCOL:
+        found = metrics.get("protocol", "none")
+        raise ContractError(f"{path}: expected protocol {PROTOCOL}, found {found}; run `dvc repro evaluate` (docs/protocol.md)")
+    return metrics

@@ -1,0 +1,65 @@
+"""Reading scores: the validation images never reach a number of the test, and no degradation lacks an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from nullscope.core.contracts import CLEAN, SCORES, ContractError
+from nullscope.evaluation.metrics import evaluate
+from nullscope.evaluation.scores import check_complete, read_clean_scores, read_test_scores
+from nullscope.tables.parquet import write_table
+
+NONE_SEEN: frozenset[str] = frozenset()
+
+
+def rows(split: str, count: int, degradation: str = CLEAN, logit: float = 1.0) -> list[dict]:
+    return [
+        {"image_id": f"{split} {at}", "split": split, "subset": "ab"[at % 3 > 0], "label": at % 2, "degradation": degradation}
+        | {"logit": logit * (2 * (at % 2) - 1) * (1 + at)}
+        for at in range(count)
+    ]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Validation images that are all called wrong stand among test images that are all called right."""
+    found = rows("val", 8, logit=-9.0) + rows("test", 12) + rows("val", 8, "jpeg_75") + rows("test", 12, "jpeg_75", -1.0)
+    write_table(tmp_path / "x-0.parquet", pa.Table.from_pylist(found, SCORES), SCORES)
+    return tmp_path / "x-0.parquet"
+
+
+def test_only_the_test_split_is_read(path):
+    table = read_test_scores(path)
+    assert set(table["split"].to_pylist()) == {"test"} and len(table) == 24
+    clean = read_test_scores(path, clean_only=True)
+    assert set(clean["degradation"].to_pylist()) == {CLEAN} and clean["image_id"].to_pylist() == [
+        f"test {at}" for at in range(12)
+    ]
+
+
+def test_no_number_of_the_test_knows_the_validation_images(path):
+    found = evaluate(read_test_scores(path), NONE_SEEN)
+    assert (found["n_real"], found["n_fake"], found["acc"], found["auroc"]) == (6, 6, 1.0, 1.0)
+    assert found["degradations"]["jpeg_75"]["acc"] == 0.0
+    arrays = read_clean_scores(path, frozenset({"b"}))
+    assert ((arrays.logit_N > 0) == arrays.is_fake_N).all() and len(arrays.logit_N) == 12
+    np.testing.assert_array_equal(arrays.is_seen_N, [at % 3 > 0 for at in range(12)])
+
+
+def test_a_table_with_validation_rows_is_not_evaluated(path):
+    table = pa.Table.from_pylist(rows("test", 4) + rows("val", 1), SCORES)
+    with pytest.raises(ValueError, match=r"expected rows of the split 'test' only, found \['test', 'val'\]"):
+        evaluate(table, NONE_SEEN)
+
+
+def test_every_degradation_has_all_images(path):
+    table = read_test_scores(path)
+    check_complete(table, 12, path)
+    with pytest.raises(ContractError, match="scores of the 13 test images of the index, found 12 of the degradation 'none'"):
+        check_complete(table, 13, path)
+    with pytest.raises(ContractError, match="found 11 of the degradation 'jpeg_75'"):
+        check_complete(table.slice(0, 23), 12, path)

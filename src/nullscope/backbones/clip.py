@@ -18,8 +18,8 @@ from nullscope.backbones.attention import split_attention
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
-# Captions of one forward pass are at least so many; copies fill it up. With three or fewer the sums of the text tower were rounded
-# otherwise (by 1.7e-6) than with the 256 of the stage `embed`; with four or more they had the same bits.
+# Captions of one forward pass are at least so many; copies fill it up. With three or fewer the text tower rounded its sums
+# otherwise (by 1.7e-6) than with the 256 of the stage `embed`; with four or more the features had the same bits.
 LEAST_CAPTIONS = 8
 
 

@@ -63,8 +63,13 @@ def predict(images: tuple[str, ...], model: Path, captions: Path | None, style: 
     found = list(expand(_sources(images)))
     files = [item for item in found if isinstance(item, str)]
     try:
-        given = _read_captions(captions, files) if captions else None
+        given = _read_captions(captions) if captions else {}
         verdicts = Judge(model, workers=ranks.workers()).predict_many(files, given)
+        if given and given.keys().isdisjoint(files):
+            raise ValueError(
+                f"{captions}: none of its {len(given)} captions is of an image that was asked for; the column source must hold "
+                f"the names as they are given to the command; found {min(given)!r}"
+            )
         shown = _progress((next(verdicts) if isinstance(item, str) else item for item in found), len(found), style)
         refused = {"json": _print_json, "csv": _print_csv, None: _print_table}[style](shown)
     except ValueError as error:
@@ -206,8 +211,8 @@ def _fail(sentence: str) -> NoReturn:
     sys.exit(2)
 
 
-def _read_captions(path: Path, files: list[str]) -> dict[str, str]:
-    """Return the captions of a CSV by the names of their images. Raises `ValueError` if none is of one of ``files``."""
+def _read_captions(path: Path) -> dict[str, str]:
+    """Return the captions of a CSV by the names of their images. Raises `ValueError` if it is no such file."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -220,13 +225,7 @@ def _read_captions(path: Path, files: list[str]) -> dict[str, str]:
     empty = [source for source, caption in rows if not caption]
     if empty:
         raise ValueError(f"{path}: the caption of {empty[0]} is empty; leave the line out, and one is written")
-    captions = dict(rows)
-    if captions and captions.keys().isdisjoint(files):
-        raise ValueError(
-            f"{path}: none of its {len(captions)} captions is of an image that was asked for; the column source must hold the "
-            f"names as they are given to the command; found {min(captions)!r}"
-        )
-    return captions
+    return dict(rows)
 
 
 def _sources(images: tuple[str, ...]) -> Iterator[str]:

@@ -148,6 +148,7 @@ def _new_params(model: _Model, run: Run) -> list[Any]:
 
     facts = _json(model.folder / "detector.json")
     own = facts.pop("params", {})
+    facts.pop("backbones", None)  # a hash per file: the artefact detector.json has them
     params = flat_params({**facts, **own})
     other = sorted(key for key, value in params.items() if run.data.params.get(key, value) != value)
     if other:

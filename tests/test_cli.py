@@ -34,6 +34,15 @@ CPU = torch.device("cpu")
 ASSETS = Path(str(files("nullscope") / "assets"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As in a stage (`ranks.device`), where what is compared here with the command is made."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def model(small, tmp_path_factory):
     detector = detectors.build("clip_lora", conf_of("clip_lora"), small.context, seed=0)

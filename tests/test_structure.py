@@ -55,7 +55,7 @@ MAY_IMPORT = {
 # Rooms that a stage uses without a change of its result. `caption` and `shard` check every original against its hash in the
 # index: with other code of `archives` they get the same bytes, or an error. `audit` prints a table of the report at its end.
 PASSED_OVER = {"caption": {"archives"}, "shard": {"archives"}, "audit": {"report"}}
-# A mirror of the results, and the package's own `__init__`, which offers `load` to people: no stage waits for what they import.
+# The way to MLflow, and the package's own `__init__`, which offers `load` to people: no stage waits for what they import.
 CHANGES_NO_RESULT = {"tracking", "nullscope"}
 OPS_MAY_IMPORT = {"torch", "numpy", "pydantic", "nullscope.core.config", "nullscope.ops"}
 
@@ -163,7 +163,7 @@ def test_detectors_do_not_know_each_other() -> None:
 
 @pytest.mark.parametrize("file", python_files(), ids=module_name)
 def test_only_tracking_imports_mlflow(file: Path) -> None:
-    """MLflow is a mirror: everything else runs without it."""
+    """MLflow shows a copy of the results: everything else runs without it."""
     tops = {module.split(".")[0] for module in imports(file)}
     assert "mlflow" not in tops or room_of(module_name(file)) == "tracking"
 

@@ -13,10 +13,6 @@ from nullscope.backbones.blip import Captioner, CaptionParams, PixelReader
 from nullscope.backbones.clip import load_text_encoder
 from nullscope.core.config import validate
 
-# Captions of one forward pass are at least so many. With three or fewer the sums of the text tower were rounded otherwise (by
-# 1.7e-6) than in the stage `embed`, which encodes up to 256 at once; with four or more they had the same bits.
-LEAST = 8
-
 
 class CaptionWriter:
     """A frozen BLIP and a frozen text tower."""
@@ -37,5 +33,4 @@ class CaptionWriter:
 
     def features(self, captions: Sequence[str]) -> Tensor:
         """Return the text features of N captions, (N, D) float32 on the CPU."""
-        more = [captions[0]] * (LEAST - len(captions))
-        return self._encode([*captions, *more])[: len(captions)]
+        return self._encode(list(captions))

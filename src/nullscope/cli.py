@@ -1,4 +1,4 @@
-"""The command ``nullscope``: get data sets, judge images, look at the results, mirror shards, export a tower."""
+"""The command ``nullscope``: get data sets, judge images, look at the results, upload shards, export a tower."""
 
 from __future__ import annotations
 
@@ -63,8 +63,13 @@ def predict(images: tuple[str, ...], model: Path, captions: Path | None, style: 
     found = list(expand(_sources(images)))
     files = [item for item in found if isinstance(item, str)]
     try:
-        given = _read_captions(captions, files) if captions else None
+        given = _read_captions(captions) if captions else {}
         verdicts = Judge(model, workers=ranks.workers()).predict_many(files, given)
+        if given and given.keys().isdisjoint(files):
+            raise ValueError(
+                f"{captions}: none of its {len(given)} captions is of an image that was asked for; the column source must hold "
+                f"the names as they are given to the command; found {min(given)!r}"
+            )
         shown = _progress((next(verdicts) if isinstance(item, str) else item for item in found), len(found), style)
         refused = {"json": _print_json, "csv": _print_csv, None: _print_table}[style](shown)
     except ValueError as error:
@@ -142,10 +147,10 @@ def fetch(
         _fail("interrupted: the files that were complete are verified and stay; run the same command again, it continues there")
 
 
-@main.command("mirror-shards")
+@main.command("upload-shards")
 @click.argument("place", metavar="URL")
 @click.option("--shards", default="data/shards", type=PATH, show_default=True, help="Folder of the stage `shard`.")
-def mirror_shards(place: str, shards: Path) -> None:
+def upload_shards(place: str, shards: Path) -> None:
     """Bring the shards to URL, such as s3://bucket/prefix, where NULLSCOPE_SHARDS=URL reads them.
 
     URL is anything that fsspec opens; s3:// needs `pip install 'nullscope[s3]'`. Run again, it goes on where it stopped and sends
@@ -154,17 +159,17 @@ def mirror_shards(place: str, shards: Path) -> None:
 
     \b
     Example:
-      nullscope mirror-shards s3://bucket/prefix
+      nullscope upload-shards s3://bucket/prefix
       NULLSCOPE_SHARDS=s3://bucket/prefix python stages/train.py ns_net 0
     """
     from tqdm import tqdm
 
-    from nullscope.shards.upload import mirror, total_bytes
+    from nullscope.shards.upload import total_bytes, upload
 
     sent = kept = size = 0
     try:
-        with tqdm(total=total_bytes(shards), unit="B", unit_scale=True, desc="mirror") as bar:
-            for tar in mirror(shards, place):
+        with tqdm(total=total_bytes(shards), unit="B", unit_scale=True, desc="upload") as bar:
+            for tar in upload(shards, place):
                 bar.update(tar.bytes)
                 sent, kept, size = sent + tar.sent, kept + (not tar.sent), size + tar.bytes * tar.sent
     except (ValueError, OSError) as error:
@@ -206,8 +211,8 @@ def _fail(sentence: str) -> NoReturn:
     sys.exit(2)
 
 
-def _read_captions(path: Path, files: list[str]) -> dict[str, str]:
-    """Return the captions of a CSV by the names of their images. Raises `ValueError` if none is of one of ``files``."""
+def _read_captions(path: Path) -> dict[str, str]:
+    """Return the captions of a CSV by the names of their images. Raises `ValueError` if it is no such file."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -220,13 +225,7 @@ def _read_captions(path: Path, files: list[str]) -> dict[str, str]:
     empty = [source for source, caption in rows if not caption]
     if empty:
         raise ValueError(f"{path}: the caption of {empty[0]} is empty; leave the line out, and one is written")
-    captions = dict(rows)
-    if captions and captions.keys().isdisjoint(files):
-        raise ValueError(
-            f"{path}: none of its {len(captions)} captions is of an image that was asked for; the column source must hold the "
-            f"names as they are given to the command; found {min(captions)!r}"
-        )
-    return captions
+    return dict(rows)
 
 
 def _sources(images: tuple[str, ...]) -> Iterator[str]:

@@ -23,11 +23,12 @@ from conftest import PATCHES, write_noise_shards
 from nullscope.core.contracts import SHARD_KINDS, SPLITS, ContractError
 from nullscope.images.transforms import PatchMosaic
 from nullscope.report.figures.examples import read_examples
-from nullscope.shards import tars, upload
+from nullscope.shards import tars
+from nullscope.shards import upload as module
 from nullscope.shards.loading import read_whole, training_batches
 from nullscope.shards.reading import list_shards, read_shard
 from nullscope.shards.tars import RECORD, StoreError
-from nullscope.shards.upload import mirror, total_bytes
+from nullscope.shards.upload import total_bytes, upload
 from nullscope.shards.writing import write_manifest
 
 VIEW = PatchMosaic(PATCHES.cells, 0.5)
@@ -131,9 +132,9 @@ def place(request, tmp_path) -> Folder | Bucket:
 
 
 @pytest.fixture
-def mirrored(place, shards, tmp_path, monkeypatch) -> tuple[Folder | Bucket, Path]:
+def uploaded(place, shards, tmp_path, monkeypatch) -> tuple[Folder | Bucket, Path]:
     """A place with all shards, and a project that has nothing but their records."""
-    list(mirror(shards, place.url))
+    list(upload(shards, place.url))
     records = tmp_path / "project/data/shards"
     shutil.copytree(shards, records, ignore=shutil.ignore_patterns("*.tar", "files"))
     monkeypatch.setenv("NULLSCOPE_SHARDS", place.url)
@@ -144,8 +145,8 @@ def read_all(folder: Path) -> list[tuple[str, int, bytes]]:
     return [sample for shard in list_shards(folder) for sample in read_shard(shard.path)]
 
 
-def test_what_is_read_is_what_is_on_the_disk(mirrored, shards, monkeypatch):
-    _, records = mirrored
+def test_what_is_read_is_what_is_on_the_disk(uploaded, shards, monkeypatch):
+    _, records = uploaded
     elsewhere = {(view, split): read_all(records / view / split) for view in SHARD_KINDS for split in SPLITS}
     monkeypatch.delenv("NULLSCOPE_SHARDS")
     for (view, split), samples in elsewhere.items():
@@ -158,7 +159,7 @@ def test_a_validation_split_without_images_is_none_there_either(place, shards, t
     for kind in SHARD_KINDS:
         shutil.rmtree(tmp_path / "data/shards" / kind / "val")
         write_manifest(tmp_path / "data/shards" / kind / "val", {})
-    assert len([tar for tar in mirror(tmp_path / "data/shards", place.url) if tar.sent]) == TARS - 2
+    assert len([tar for tar in upload(tmp_path / "data/shards", place.url) if tar.sent]) == TARS - 2
     monkeypatch.setenv("NULLSCOPE_SHARDS", place.url)
     for kind in SHARD_KINDS:
         assert list_shards(tmp_path / "data/shards" / kind / "val") == []
@@ -166,9 +167,9 @@ def test_a_validation_split_without_images_is_none_there_either(place, shards, t
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_batches_are_those_from_the_disk_whatever_the_number_of_workers(mirrored, shards, workers, monkeypatch):
+def test_batches_are_those_from_the_disk_whatever_the_number_of_workers(uploaded, shards, workers, monkeypatch):
     """The workers are forked after this process has used its own connection to the store."""
-    _, records = mirrored
+    _, records = uploaded
 
     def batches(folder, workers):
         listed = list_shards(folder)
@@ -184,8 +185,8 @@ def test_batches_are_those_from_the_disk_whatever_the_number_of_workers(mirrored
     assert len(whole) == 5
 
 
-def test_the_reports_examples_are_found_there_too(mirrored, shards, monkeypatch):
-    _, records = mirrored
+def test_the_reports_examples_are_found_there_too(uploaded, shards, monkeypatch):
+    _, records = uploaded
     elsewhere = read_examples(records)
     monkeypatch.delenv("NULLSCOPE_SHARDS")
     for one, other in zip(elsewhere, read_examples(shards), strict=True):
@@ -195,7 +196,7 @@ def test_the_reports_examples_are_found_there_too(mirrored, shards, monkeypatch)
 def test_again_it_sends_nothing_and_a_change_sends_one_tar(place, shards, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(shards, copy, ignore=shutil.ignore_patterns("files"))
-    first, again = list(mirror(copy, place.url)), list(mirror(copy, f"{place.url}/"))
+    first, again = list(upload(copy, place.url)), list(upload(copy, f"{place.url}/"))
     assert [tar.sent for tar in first] == [True] * TARS and not any(tar.sent for tar in again)
     assert sum(tar.bytes for tar in first) == total_bytes(copy)
     manifest = copy / "patches/train/shards.json"
@@ -203,16 +204,16 @@ def test_again_it_sends_nothing_and_a_change_sends_one_tar(place, shards, tmp_pa
     listed = json.loads(manifest.read_text())
     listed["shards"][1]["sha256"] = listed["shards"][4]["sha256"]
     manifest.write_text(json.dumps(listed))
-    assert [number for number, tar in enumerate(mirror(copy, place.url)) if tar.sent] == [1]
+    assert [number for number, tar in enumerate(upload(copy, place.url)) if tar.sent] == [1]
     assert place.read("train-000001.tar") == place.read("train-000004.tar")
 
 
-def test_an_interrupted_mirror_goes_on(place, shards, monkeypatch):
-    monkeypatch.setattr(upload, "RECORD_SECONDS", 0.0)
-    running = mirror(shards, place.url)
+def test_an_interrupted_upload_goes_on(place, shards, monkeypatch):
+    monkeypatch.setattr(module, "RECORD_SECONDS", 0.0)
+    running = upload(shards, place.url)
     assert [next(running).sent for _ in range(5)] == [True] * 5  # two groups: all five tars, their record not yet closed
     running.close()
-    assert [tar.sent for tar in mirror(shards, place.url)] == [False] * 5 + [True] * (TARS - 5)
+    assert [tar.sent for tar in upload(shards, place.url)] == [False] * 5 + [True] * (TARS - 5)
 
 
 def test_a_tar_on_the_disk_that_is_not_the_listed_one_is_not_sent(place, shards, tmp_path):
@@ -220,28 +221,28 @@ def test_a_tar_on_the_disk_that_is_not_the_listed_one_is_not_sent(place, shards,
     shutil.copytree(shards, copy, ignore=shutil.ignore_patterns("files"))
     (copy / "patches/train/train-000000.tar").write_bytes(b"something else")
     with pytest.raises(ContractError, match=r"train-000000\.tar is not what shards\.json lists"):
-        list(mirror(copy, place.url))
+        list(upload(copy, place.url))
     (copy / "patches/train/train-000000.tar").unlink()
     with pytest.raises(ContractError, match=r"train-000000\.tar is listed and not there"):
         total_bytes(copy)
 
 
-def test_a_missing_tar_is_named_before_anything_is_read(mirrored):
-    place, records = mirrored
+def test_a_missing_tar_is_named_before_anything_is_read(uploaded):
+    place, records = uploaded
     place.delete("train-000002.tar")
     with pytest.raises(ContractError, match=r"missing: train-000002\.tar; of another version or cut off: none; run `null"):
         list_shards(records / "patches/train")
 
 
-def test_a_tar_cut_off_is_named_before_anything_is_read(mirrored):
-    place, records = mirrored
+def test_a_tar_cut_off_is_named_before_anything_is_read(uploaded):
+    place, records = uploaded
     place.write("train-000003.tar", place.read("train-000003.tar")[:-10_240])
     with pytest.raises(ContractError, match=r"missing: none; of another version or cut off: train-000003\.tar;"):
         list_shards(records / "patches/train")
 
 
-def test_shards_of_another_version_are_named_before_anything_is_read(mirrored):
-    _, records = mirrored
+def test_shards_of_another_version_are_named_before_anything_is_read(uploaded):
+    _, records = uploaded
     manifest = records / "patches/train/shards.json"
     listed = json.loads(manifest.read_text())
     listed["shards"][0]["sha256"] = "0" * 64
@@ -267,9 +268,9 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_a_changed_tar_is_an_error_before_one_of_its_images_trains(mirrored, damage):
+def test_a_changed_tar_is_an_error_before_one_of_its_images_trains(uploaded, damage):
     """After the look at names and sizes, or where a plain copy left no record: then the hash alone tells."""
-    place, records = mirrored
+    place, records = uploaded
     place.delete(RECORD)
     place.write("train-000001.tar", damage(place.read("train-000001.tar")))
     with pytest.raises(ContractError, match=r"train-000001\.tar: expected the SHA-256 [0-9a-f]{16}\.\.\. of shards\.json, found"):
@@ -277,15 +278,15 @@ def test_a_changed_tar_is_an_error_before_one_of_its_images_trains(mirrored, dam
             assert rows.shard != 1
 
 
-def test_a_reader_who_stops_early_is_not_held_up(mirrored):
-    _, records = mirrored
+def test_a_reader_who_stops_early_is_not_held_up(uploaded):
+    _, records = uploaded
     samples = read_shard(records / "patches/train/train-000000.tar")
     assert len(next(samples)) == 3
     samples.close()
 
 
-def test_a_tar_that_goes_away_meanwhile_is_named(mirrored):
-    place, records = mirrored
+def test_a_tar_that_goes_away_meanwhile_is_named(uploaded):
+    place, records = uploaded
     listed = list_shards(records / "patches/train")
     place.delete("train-000004.tar")
     with pytest.raises(StoreError, match=r"train-000004\.tar: nothing there .*NULLSCOPE_SHARDS"):
@@ -294,15 +295,15 @@ def test_a_tar_that_goes_away_meanwhile_is_named(mirrored):
 
 def test_a_bucket_that_is_not_there_is_no_bucket_that_is_made(bucket, shards, monkeypatch):
     with pytest.raises(StoreError, match=r"no-such-bucket/x/patches/train: nothing there \(.*not exist.*create the bucket"):
-        list(mirror(shards, "s3://no-such-bucket/x"))
+        list(upload(shards, "s3://no-such-bucket/x"))
     monkeypatch.setenv("NULLSCOPE_SHARDS", "s3://no-such-bucket/x")
     with pytest.raises(StoreError, match="nothing there"):
         list_shards(shards / "patches/train")
     assert not bucket.fs.exists("no-such-bucket")
 
 
-def test_no_permission_says_which_credentials(mirrored, endpoint, request):
-    place, records = mirrored
+def test_no_permission_says_which_credentials(uploaded, endpoint, request):
+    place, records = uploaded
     if isinstance(place, Folder):
         pytest.skip("the tests may run as root, whom no folder forbids anything")
 
@@ -351,9 +352,9 @@ def test_the_command_and_a_process_with_nothing_but_the_environment(bucket, shar
     """As people do it: fsspec takes the endpoint and the keys from the environment."""
     variables = {"FSSPEC_S3_ENDPOINT_URL": bucket.endpoint, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     environment = {**os.environ, **variables, "PYTHONPATH": str(ROOT / "src")}
-    mirror_to = [sys.executable, "-c", "from nullscope.cli import main; main()", "mirror-shards", "--shards", str(shards)]
+    upload_to = [sys.executable, "-c", "from nullscope.cli import main; main()", "upload-shards", "--shards", str(shards)]
     for expected in (f"{TARS} tars sent", f"0 tars sent (0.0 MB), {TARS} were there"):
-        done = subprocess.run([*mirror_to, bucket.url], env=environment, capture_output=True, text=True)
+        done = subprocess.run([*upload_to, bucket.url], env=environment, capture_output=True, text=True)
         assert done.returncode == 0 and expected in done.stdout, done.stderr
     script = (
         "from pathlib import Path; from nullscope.shards.reading import list_shards, read_shard\n"
@@ -362,7 +363,7 @@ def test_the_command_and_a_process_with_nothing_but_the_environment(bucket, shar
     reader = [sys.executable, "-c", script]
     done = subprocess.run(reader, env={**environment, "NULLSCOPE_SHARDS": bucket.url}, capture_output=True, text=True)
     assert done.stdout == "10\n", done.stderr
-    done = subprocess.run([*mirror_to, "s3://no-such-bucket/x"], env=environment, capture_output=True, text=True)
+    done = subprocess.run([*upload_to, "s3://no-such-bucket/x"], env=environment, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("Error: s3://no-such-bucket/x/patches/train: nothing")
 
 

@@ -24,7 +24,7 @@ class ClipParams(DetectorParams):
 
     input: Literal["patches", "crop", "resize"]  # the patch-selected mosaic, or see nullscope.images.transforms.WholeImage
     statistics: Statistics
-    flip: float = Field(ge=0, le=1)  # probability of mirroring a training image; 0.5 in the code of DGS-Net
+    flip: float = Field(ge=0, le=1)  # probability of flipping a training image; 0.5 in the code of DGS-Net
 
 
 class LinearParams(ClipParams):

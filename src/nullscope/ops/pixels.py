@@ -9,7 +9,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def flip_where(image_BCHW: Tensor, flip_B: Tensor) -> Tensor:
-    """Mirror left and right the images that ``flip_B`` (B,) bool names; any shape (B, C, H, W) and dtype."""
+    """Flip left and right the images that ``flip_B`` (B,) bool names; any shape (B, C, H, W) and dtype."""
     return torch.where(flip_B[:, None, None, None], image_BCHW.flip(3), image_BCHW)
 
 

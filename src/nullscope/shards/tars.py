@@ -6,7 +6,7 @@ from ``<prefix>/<kind>/<split>/<name>.tar``, without a copy on the disk. The pla
 The list of the tars and their hashes, ``shards.json``, is always the local one that DVC tracks. Credentials and endpoints are set
 as fsspec and the store want it: ``AWS_ACCESS_KEY_ID``, ``AWS_PROFILE``, ``FSSPEC_S3_ENDPOINT_URL``, ...
 
-Before the first tar is opened, the names of all tars are checked and, where `nullscope mirror-shards` has written its record,
+Before the first tar is opened, the names of all tars are checked and, where `nullscope upload-shards` has written its record,
 their versions and sizes. The SHA-256 of a tar is checked when it has been read to its end. The bytes of a tar that is read in
 part are not checked.
 
@@ -30,7 +30,7 @@ from typing import IO, Any
 from nullscope.core.contracts import MAY_BE_EMPTY, ContractError
 
 MANIFEST = "shards.json"
-RECORD = "mirrored.json"  # beside the tars in the bucket: name -> bytes and SHA-256 of those that arrived whole
+RECORD = "uploaded.json"  # beside the tars in the bucket: name -> bytes and SHA-256 of those that arrived whole
 BLOCK = 8 * 2**20  # bytes of one request; what a reader holds
 SHOWN = 5  # names listed in an error
 
@@ -92,7 +92,7 @@ def require(directory: Path) -> None:
     if missing or other or not listed:
         raise ContractError(
             f"{url}: expected the {len(listed)} tars of {directory / MANIFEST}; missing: {_some_names(missing)}; "
-            f"of another version or cut off: {_some_names(other)}; run `nullscope mirror-shards {place}` where the tars are"
+            f"of another version or cut off: {_some_names(other)}; run `nullscope upload-shards {place}` where the tars are"
         )
 
 
@@ -149,7 +149,7 @@ class _Hashed(io.RawIOBase):
         if found != expected.sha256:
             raise ContractError(
                 f"{self.url}: expected the SHA-256 {expected.sha256[:16]}... of {MANIFEST}, found {found[:16]}... "
-                f"in {self.count} bytes: changed, cut off or of another version; delete it there, run `nullscope mirror-shards`"
+                f"in {self.count} bytes: changed, cut off or of another version; delete it there, run `nullscope upload-shards`"
             )
 
 
@@ -171,7 +171,7 @@ def sizes_of(fs: Any, folder: str) -> dict[str, int]:
 
 
 def read_record(fs: Any, folder: str) -> dict[str, dict[str, Any]]:
-    """Return what `nullscope mirror-shards` noted of the tars that it brought there: name -> ``bytes`` and ``sha256``."""
+    """Return what `nullscope upload-shards` noted of the tars that it brought there: name -> ``bytes`` and ``sha256``."""
     return json.loads(fs.cat_file(f"{folder}/{RECORD}"))
 
 
@@ -190,7 +190,7 @@ def explained(url: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise StoreError(
             f"{url}: nothing there ({error}); correct the address (NULLSCOPE_SHARDS), or create the bucket and run "
-            "`nullscope mirror-shards`"
+            "`nullscope upload-shards`"
         ) from None
     except PermissionError as error:
         raise StoreError(

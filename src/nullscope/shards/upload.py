@@ -51,13 +51,13 @@ def total_bytes(shards: Path) -> int:
     return sum(_size(directory / name) for directory in folders(shards) for name in entries(directory))
 
 
-def mirror(shards: Path, place: str) -> Iterator[Sent]:
+def upload(shards: Path, place: str) -> Iterator[Sent]:
     """Bring all tars to ``place``; yield each. Raises `ContractError` if a tar on the disk is not what ``shards.json`` says."""
     for directory in folders(shards):
-        yield from _mirror_folder(directory, address(directory, place.rstrip("/")))
+        yield from _upload_folder(directory, address(directory, place.rstrip("/")))
 
 
-def _mirror_folder(directory: Path, url: str) -> Iterator[Sent]:
+def _upload_folder(directory: Path, url: str) -> Iterator[Sent]:
     listed = list(entries(directory).values())
     with explained(url):
         fs, folder = file_system(url)

@@ -232,6 +232,7 @@ def test_a_rank_that_fails_every_time_ends_all_of_them_and_says_why(small, tmp_p
     assert not (tmp_path / "ns_net.json").exists()
 
 
+@pytest.mark.slow
 def test_a_rank_left_alone_says_so(small, tmp_path):
     """Without a launcher that ends the others, as under srun."""
     (tmp_path / "script.py").write_text(

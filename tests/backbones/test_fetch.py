@@ -51,6 +51,7 @@ def test_a_folder_of_the_users_is_copied(tmp_path):
     assert clip_facts(tmp_path / "clip") == clip_facts(ASSETS / "clip")
 
 
+@pytest.mark.slow
 def test_clip_of_the_hub_gets_the_configuration_of_its_architecture(tmp_path):
     weights = {"logit_scale": torch.tensor(1.0)}
     save_file(weights, snapshot(tmp_path / "cache", "someone/clip.openai") / "open_clip_model.safetensors")
@@ -63,6 +64,7 @@ def test_clip_of_the_hub_gets_the_configuration_of_its_architecture(tmp_path):
     assert clip_facts(tmp_path / "clip").image_px == 224
 
 
+@pytest.mark.slow
 def test_blip_of_the_hub_is_read_without_unpickling_and_written_as_safetensors(tmp_path):
     """Salesforce's repository holds a pickle only: ours is made the same way."""
     folder = snapshot(tmp_path / "cache", "someone/blip")
@@ -80,6 +82,7 @@ def test_blip_of_the_hub_is_read_without_unpickling_and_written_as_safetensors(t
         assert torch.equal(again.state_dict()[name], tensor), name
 
 
+@pytest.mark.slow
 def test_what_cannot_be_fetched_leaves_the_old_folder_and_says_what_to_do(tmp_path):
     fetch_clip(clip_source(EMBEDDED), tmp_path / "clip")
     source = clip_source("someone/absent").model_dump()

@@ -44,6 +44,7 @@ def run(tmp_path, name, **environment):
     return subprocess.run(command, env={**clean, **environment}, capture_output=True, text=True, cwd=ROOT)
 
 
+@pytest.mark.slow
 def test_two_ranks_write_the_bytes_of_one(tmp_path):
     assert run(tmp_path, "one").returncode == 0
     done = run(tmp_path, "two", NULLSCOPE_RANKS="2")
@@ -87,6 +88,7 @@ def test_ranks_share_the_work_without_overlap(monkeypatch):
     assert sorted(item for share in shares for item in share) == list(range(10))
 
 
+@pytest.mark.slow
 def test_a_stage_that_runs_alone_does_so_under_a_users_own_launcher(tmp_path):
     script = tmp_path / "stage.py"
     script.write_text(

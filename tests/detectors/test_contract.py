@@ -154,6 +154,7 @@ def train_and_save(name, small, folder):
     return detector
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_saved_detector_scores_identically_in_a_fresh_process(name, here_and_there):
     here, there = here_and_there[name]

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 import nullscope
-from nullscope.records import licences as module
 from nullscope.detectors import NAMES
+from nullscope.records import licences as module
 from nullscope.records.licences import UNLICENSED, licences, weights
 
 PACKAGE = Path(nullscope.__file__).parent

@@ -110,11 +110,11 @@ def remove_own(image_BD: Tensor, text_BD: Tensor) -> Tensor:
 
 
 class NullSpace(nn.Module):
-    """The projection as a part that any detector on CLIP features can take: f -> f less what captions could say.
+    """The projection as a part of any detector on CLIP features: f -> f without the directions of captions.
 
     ``global``: off the leading directions of all training captions, found once by `fit`; a test image needs no caption.
-    ``batch`` and ``sample`` need captions in testing too, and there each image is taken off its own caption only: for ``batch``
-    that is a batch of one, because a score must not depend on its neighbours. ``none``: the identity.
+    ``batch`` and ``sample`` need captions in testing too. There each image is projected off its own caption only: for ``batch`` that
+    is a batch of one, because a score must not depend on other images. ``none``: the identity.
     """
 
     def __init__(self, params: NullSpaceParams, width: int) -> None:
@@ -156,7 +156,7 @@ class NullSpace(nn.Module):
 
 
 def _canonical(vectors_DK: Tensor) -> Tensor:
-    """Give every column the sign that makes its largest entry positive: an eigenvector's sign is LAPACK's whim."""
+    """Give every column the sign that makes its largest entry positive: LAPACK may return either."""
     largest = vectors_DK.abs().argmax(0)
     signs = torch.sign(vectors_DK[largest, torch.arange(vectors_DK.shape[1])])
     return vectors_DK * signs

@@ -48,7 +48,7 @@ def gram(texts: Iterable[Tensor]) -> Tensor:
         product = wide.T @ wide
         total = product if total is None else total + product
     if total is None:
-        raise ValueError("no captions: the null space of nothing is everything; run the stages `caption` and `embed` first")
+        raise ValueError("no captions: expected those of the training images; run the stages `caption` and `embed` first")
     return total
 
 
@@ -87,7 +87,7 @@ def batch_basis(text_ND: Tensor) -> Tensor:
     NS-Net's equations 5 to 9 taken literally. Raises `ValueError` if the captions span the whole space.
     """
     if not len(text_ND):
-        raise ValueError("no captions in the batch: the null space of nothing is everything")
+        raise ValueError("no captions in the batch: expected one per image")
     # In float64: float32 leaves repeated captions (BLIP makes many) singular values of up to 1e-6 of the largest instead of zero.
     _, values, rows = torch.linalg.svd(text_ND.double(), full_matrices=False)
     kept = int((values > RELATIVE_TOLERANCE * values[0]).sum())
@@ -113,8 +113,8 @@ class NullSpace(nn.Module):
     """The projection as a part of any detector on CLIP features: f -> f without the directions of captions.
 
     ``global``: off the leading directions of all training captions, found once by `fit`; a test image needs no caption.
-    ``batch`` and ``sample`` need captions in testing too. There each image is projected off its own caption only: for ``batch`` that
-    is a batch of one, because a score must not depend on other images. ``none``: the identity.
+    ``batch`` and ``sample`` need captions in testing too. There each image is projected off its own caption only: ``batch`` treats
+    it as a batch of one, because a score must not depend on other images. ``none``: the identity.
     """
 
     def __init__(self, params: NullSpaceParams, width: int) -> None:

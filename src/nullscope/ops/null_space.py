@@ -113,8 +113,8 @@ class NullSpace(nn.Module):
     """The projection as a part of any detector on CLIP features: f -> f without the directions of captions.
 
     ``global``: off the leading directions of all training captions, found once by `fit`; a test image needs no caption.
-    ``batch`` and ``sample`` need captions in testing too. There each image is projected off its own caption only: ``batch`` treats
-    it as a batch of one, because a score must not depend on other images. ``none``: the identity.
+    With ``batch`` and ``sample`` a test image needs its caption, and is projected off that one only: ``batch`` treats it as a
+    batch of one, because a score must not depend on other images. ``none``: the identity.
     """
 
     def __init__(self, params: NullSpaceParams, width: int) -> None:

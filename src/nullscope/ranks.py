@@ -212,6 +212,9 @@ def device() -> torch.device:
     On the CPU torch is set to one thread, whatever the machine has: a sum that is split among threads is rounded otherwise, and a
     model would depend on the machine it was trained on. (Two threads were also slower here: 57 ms instead of 1.7 to caption an
     image with the tiny BLIP on two virtual CPUs, where they wait for each other.) More CPUs are used by more ranks and workers.
+
+    On CUDA torch is told not to round the operands of convolutions to TF32, its default: the first layer of a tower is one, cuDNN
+    takes TF32 for 64 images and not for one, and a logit depended on its batch by 1e-4 (bench/rounding.py); so it does by 2e-6.
     """
     import torch
 
@@ -226,6 +229,8 @@ def device() -> torch.device:
         raise ValueError(f"NULLSCOPE_DEVICE={name}: this machine has {torch.cuda.device_count()} CUDA devices")
     if chosen.type == "cpu":
         torch.set_num_threads(1)
+    if chosen.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
     if chosen.type == "cuda" and chosen.index is not None:
         torch.cuda.set_device(chosen)  # or every rank would take some memory of the first one
     return chosen

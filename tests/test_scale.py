@@ -36,10 +36,22 @@ def test_what_is_given_goes_before_what_is_measured_and_that_before_what_is_assu
         scale.rates({}, {"epoch": 3})
 
 
-def test_a_step_on_a_cpu_is_no_rate_of_an_accelerator(scale):
-    step = {"device": "cpu", "rows": [{"ours images/s": 0.4}]}
-    assert scale.rates({"training_step-vit_l_14": step}, {})["train_per_second"].source.startswith("assumed")
-    assert scale.rates({"training_step-vit_l_14": {**step, "device": "cuda:0"}}, {})["train_per_second"].value == 0.4
+def test_rates_of_an_accelerator_are_those_of_the_large_encoders(scale):
+    """The slowest detector in bf16 with 32 images; neither float32 nor the embedded world's tower says what a GPU gives."""
+    rows = [
+        {"encoders": size, "ours": ours, "batch": batch, "ours images/s": rate}
+        for size, ours, batch, rate in [
+            ("vit_l_14", "bf16", 32, 9.0),
+            ("vit_l_14", "bf16", 32, 7.0),
+            ("vit_l_14", "bf16", 128, 1.0),
+            ("vit_l_14", "fp32", 32, 2.0),
+            ("embedded", "bf16", 32, 3.0),
+        ]
+    ]
+    scoring = [{"encoders": size, "forward images/s": rate} for size, rate in [("embedded", 5.0), ("vit_l_14", 6.0)]]
+    numbers = scale.rates({"training_step-h200": {"rows": rows}, "scoring-h200": {"rows": scoring}}, {})
+    assert (numbers["train_per_second"].value, numbers["score_per_second"].value) == (7.0, 6.0)
+    assert scale.rates({"training_step-h200": {"rows": rows[-1:]}}, {})["train_per_second"].source.startswith("assumed")
 
 
 def test_ranks_shorten_the_stages_that_share_their_work_and_no_other(scale):

@@ -32,7 +32,7 @@ ASSETS = Path(nullscope.__file__).parent / "assets"
 
 @dataclass(frozen=True)
 class World:
-    """N pictures, decoded; their files' sizes and suffixes; captions; makers; whether they are for training, else for the test."""
+    """N decoded pictures; their files' sizes and suffixes; captions; makers; whether they are for training, else for testing."""
 
     pictures: NDArray[np.uint8]
     sizes: NDArray[np.int64]

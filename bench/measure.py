@@ -72,6 +72,11 @@ def machine() -> dict[str, Any]:
     }
 
 
+def gpu(device: torch.device) -> str:
+    """Return the short name of a GPU, such as ``h200``, for the names of files; nothing on the CPU."""
+    return torch.cuda.get_device_name(device).split()[1].lower() if device.type == "cuda" else ""
+
+
 def publish(name: str, rows: Sequence[Mapping[str, Any]], **facts: object) -> None:
     """Print ``rows`` as an aligned table and write them with ``facts`` and the machine to ``bench/results/<name>.json``."""
     here = machine()
@@ -102,7 +107,7 @@ def over_encoders(name: str, doc: str, measure: Measure, *, larger: str, counted
     device = ranks.device()
     sizes = [options.encoders] if options.encoders else ["embedded"] + [larger] * (device.type == "cuda")
     rows = [row for size in sizes for row in measure(size, getattr(options, option), options.rounds, device)]
-    file = f"{name}-{options.encoders}" if options.encoders else name
+    file = "-".join(filter(None, [name, options.encoders, gpu(device)]))
     publish(file, rows, rounds=options.rounds, device=device.type, threads=torch.get_num_threads())
 
 

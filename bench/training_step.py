@@ -2,14 +2,17 @@
 
 The naive step does what the published code and the notebooks do: captions are tokenised and encoded at every step, the projector
 is a full D x D matrix from an SVD of the captions, mosaics are shuffled, flipped and normalised on the host in float32, one
-after the other, and everything is computed in float32. Ours joins text features from a table, moves uint8 to the device and
-removes a thin basis (bf16 where there is a GPU). Both train the same LoRA'd tower on the same images.
+after the other, everything is computed in float32, and the loss is printed at every step. Ours joins text features from a table,
+moves uint8 to the device, removes a thin basis, and fetches losses after some steps. Both train the same LoRA'd tower on the same
+images. Where there is a GPU, ours is measured in float32 and in bf16 and with two sizes of a batch; NULLSCOPE_COMPILE=1 compiles
+its tower.
 
 The share of the product rate is the rate of the tower's products (forward and backward, as torch counts them) over the rate that
 one large product reaches on the same device in the same run.
 
 A GPU's step also depends on what a CPU hardly feels, which is therefore counted: operations (each at least one kernel on a GPU;
-views are none), waits for the device, and bytes moved to it.
+views are none), waits for the device (on a GPU as torch sees them, on the CPU the numbers that are read), bytes moved to it; and,
+on a GPU, the most memory that a step takes beside weights and moments.
 """
 
 from __future__ import annotations
@@ -17,12 +20,13 @@ from __future__ import annotations
 import random
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from measure import median_seconds, over_encoders
+from measure import median_seconds, over_encoders, synchronised
 from samples import PATCH_PX, patches_of, write_clip
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,6 +35,7 @@ from torch.utils.flop_counter import flop_registry
 
 from nullscope import detectors
 from nullscope.backbones.clip import load_image_tower, load_text_encoder
+from nullscope.core import ranks
 from nullscope.core.config import read_params, section_of
 from nullscope.detectors.base import Context, Detector
 from nullscope.ops.contrastive import supervised_contrastive_loss
@@ -40,6 +45,7 @@ from nullscope.tables.text import TextTable
 CAPTION = "a small red circle on sand before sky"
 TOKENS = 77  # of a caption, int64; its features come back and go to the device again
 DETECTORS = ("clip_lora", "ns_net", "dgs_net")
+IMAGES = 128  # of a round of ours on a GPU, in as many steps as that takes: losses are fetched after the last
 Step = Callable[[], None]
 Encode = Callable[[list[str]], Tensor]
 
@@ -68,7 +74,6 @@ def our_step(detector: Detector, batch: Batch, device: torch.device, bf16: bool)
             losses = detector.losses(batch.to(device, text))
         detector.backward(losses)
         optimizer.step()
-        sum(losses.values()).item()
 
     return step
 
@@ -149,6 +154,28 @@ def counted(step: Step) -> Counts:
     return counts
 
 
+def waits_for(step: Step, device: torch.device) -> int:
+    """Return how often a step waits for the device."""
+    if device.type == "cpu":
+        return counted(step).waits
+    torch.cuda.set_sync_debug_mode("warn")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        step()
+    torch.cuda.set_sync_debug_mode("default")
+    return sum("called a synchronizing" in str(warning.message) for warning in caught)
+
+
+def step_gb(step: Step) -> float:
+    """Return the most memory of a GPU that a step takes beside what was there before it."""
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    step()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / 1e9
+
+
 def megabytes(batch: Batch, *, captions: bool) -> tuple[float, float]:
     """Return what ours and the naive step move to the device: bytes and text features, or float32 and tokens."""
     images = batch.inputs["image"]
@@ -189,9 +216,8 @@ def product_rate(device: torch.device, bf16: bool, clock: Callable[[], float]) -
     return 2 * side**3 / median_seconds({"product": multiply}, rounds=10, clock=clock)["product"]
 
 
-def measure(size: str, name: str, count: int, rounds: int, device: torch.device) -> dict[str, object]:
-    """Return one row of the table."""
-    bf16 = device.type == "cuda"
+def measure(size: str, name: str, count: int, rounds: int, device: torch.device) -> list[dict[str, object]]:
+    """Return one row of the table for every precision."""
     with tempfile.TemporaryDirectory() as folder:
         clip = write_clip(size, Path(folder) / "clip")
         params = section_of(read_params(), f"detectors.{name}")
@@ -200,34 +226,53 @@ def measure(size: str, name: str, count: int, rounds: int, device: torch.device)
     batch = random_batch(size, count, detector.clip.width)
     detector.see_captions(iter([torch.randn(64, detector.clip.width)]))
     detector.to(device).train()
-    ours = our_step(detector, batch, device, bf16)
     surgery = name == "dgs_net"
     naive = naive_dgs_step(detector, batch, encode, teacher, device) if surgery else naive_step(detector, batch, encode, device)
+    ours = {"fp32": our_step(detector, batch, device, bf16=False)}
+    if device.type == "cuda":
+        ours["bf16"] = our_step(detector, batch, device, bf16=True)
     # The CPU step is single-threaded: its own CPU time does not see the neighbours.
     clock = time.process_time if device.type == "cpu" else time.perf_counter
-    seconds = median_seconds({"ours": ours, "naive": naive}, rounds=rounds, clock=clock)
-    ours_counts, naive_counts = counted(ours), counted(naive)
-    counters = len(detector.phases()[-1].parameters)  # Adam reads one per parameter; a GPU's lie on the host
+    steps = max(1, IMAGES // count) if device.type == "cuda" else 1
+    naive_counts, naive_waits = counted(naive), waits_for(naive, device)
+    counts = {precision: counted(step) for precision, step in ours.items()}  # before it is compiled: then torch sees no operation
+    if ranks.compiles():
+        torch.compiler.reset()  # a second size of a batch would be compiled for every size
+        detector.clip.compile_tower()
+    each = {precision: synchronised(lambda step=step: [step() for _ in range(steps)], device) for precision, step in ours.items()}
+    seconds = median_seconds({**each, "naive": naive}, rounds=rounds, clock=clock)
+    # Adam on the CPU reads one number per parameter; a GPU's lie on the device.
+    adam = len(detector.phases()[-1].parameters) if device.type == "cpu" else 0
     weights = weights_mb(detector.clip.tower), weights_mb(detector.clip.tower, *[teacher] * surgery)
     ours_mb, naive_mb = megabytes(batch, captions=detector.needs_captions)
-    return {
-        "encoders": size,
-        "detector": name,
-        "batch": count,
-        "ours images/s": count / seconds["ours"],
-        "naive images/s": count / seconds["naive"],
-        "naive / ours": seconds["naive"] / seconds["ours"],
-        "share of product rate": ours_counts.flops / seconds["ours"] / product_rate(device, bf16, clock),
-        "operations": f"{ours_counts.operations} / {naive_counts.operations}",
-        "waits": f"{ours_counts.waits - counters} / {naive_counts.waits - counters}",
-        "MB to the device": f"{ours_mb:.2f} / {naive_mb:.2f}",
-        "tower MB": f"{weights[0]:.1f} / {weights[1]:.1f}",
-    }
+    rows = []
+    for precision, step in ours.items():
+        step_s = seconds[precision] / steps
+        rate = product_rate(device, precision == "bf16", clock)
+        rows.append(
+            {
+                "encoders": size,
+                "detector": name,
+                "batch": count,
+                "ours": precision + ", compiled" * ranks.compiles(),
+                "ours images/s": count / step_s,
+                "naive images/s": count / seconds["naive"],
+                "naive / ours": seconds["naive"] / step_s,
+                "share of product rate": counts[precision].flops / step_s / rate,
+                "operations": f"{counts[precision].operations} / {naive_counts.operations}",
+                "waits": f"{waits_for(step, device) - adam} / {naive_waits - adam}",
+                "MB to the device": f"{ours_mb:.2f} / {naive_mb:.2f}",
+                "tower MB": f"{weights[0]:.1f} / {weights[1]:.1f}",
+                **({"GB of a step": f"{step_gb(step):.2f} / {step_gb(naive):.2f}"} if device.type == "cuda" else {}),
+            }
+        )
+    return rows
 
 
 def main() -> None:
     def every(size: str, batch: int, rounds: int, device: torch.device) -> list[dict]:
-        return [measure(size, name, batch, rounds, device) for name in DETECTORS]
+        sizes = (batch, 4 * batch) if device.type == "cuda" else (batch,)
+        return [row for count in sizes for name in DETECTORS for row in measure(size, name, count, rounds, device)]
 
     over_encoders("training_step", __doc__, every, larger="vit_l_14", counted=("batch", 32, "images of a step"), rounds=5)
 

@@ -98,7 +98,7 @@ class Judge:
         Raises `ValueError` if the folder is no trained detector or is damaged, or if there is no such device.
         """
         threads = torch.get_num_threads()
-        self.device = ranks.device() if device is None else torch.device(device)
+        self.device = ranks.device(None if device is None else str(device))
         torch.set_num_threads(threads)  # the caller's affair: `ranks.device` is meant for stages
         self.folder, self.workers = Path(folder), workers
         self.detector, self.facts = load(self.folder, self.device, verify=verify)

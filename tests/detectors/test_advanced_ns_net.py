@@ -53,7 +53,7 @@ def test_mapper_is_equation_14():
 def test_parts_have_the_size_of_the_paper_at_the_width_of_vit_l_14(tmp_path):
     """768-1024-768 and 768-512-512-1 (section V), on any tower that ends in 768."""
     vision = {"image_size": PATCHES.mosaic_px, "layers": 1, "width": 16, "patch_size": 8, "head_width": 16}
-    context = Context(clip=write_clip(tmp_path / "clip", vision, width=768), patches=PATCHES)
+    context = Context({"clip": write_clip(tmp_path / "clip", vision, width=768)}, PATCHES)
     detector = detectors.build(PAPER, conf_of(PAPER), context, seed=0)
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in detector.named_children()}
     assert sizes["mapper"] == 1_576_192

@@ -215,5 +215,5 @@ def test_unknown_parameter_is_named(name, small):
 
 
 def test_unknown_detector_suggests_the_near_one(small):
-    with pytest.raises(ValueError, match="did you mean 'ns_net'"):
+    with pytest.raises(ValueError, match="did you mean `ns_net`"):
         detectors.build("nsnet", {}, small.context, seed=0)

@@ -56,9 +56,9 @@ def test_its_features_are_those_of_the_clip_as_it_came(small):
 # The solution is that of a logistic regression
 
 
-def constant_view(small, count=160):
-    """A probe with a constant view, and that many images whose labels say nothing of them: no hyperplane separates them."""
-    detector = build(small, view="resize")
+def constant_input(small, count=160):
+    """A probe with a constant input, and that many images whose labels say nothing of them: no hyperplane separates them."""
+    detector = build(small, input="resize")
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (1, 1, 3)) * rng.random((40, 56, 3)) for _ in range(count)]
     arrays = [detector.transform(image.astype(np.uint8), rng, training=True) for image in images]
@@ -75,7 +75,7 @@ def logistic_regression(feature_BD, is_fake_B):
 
 def test_training_stands_still_at_the_logistic_regression_of_its_features_and_nowhere_else(small):
     """The loss is convex: where its gradient is zero, there training ends."""
-    detector, batch = constant_view(small)
+    detector, batch = constant_input(small)
     weight_D, bias = logistic_regression(detector.features(batch), batch.is_fake_B)
     sizes = []
     for factor in (1.0, 0.5):
@@ -89,7 +89,7 @@ def test_training_stands_still_at_the_logistic_regression_of_its_features_and_no
 
 
 class Fixed(nn.Module):
-    """Features that were computed once: a constant view of a constant tower."""
+    """Features that were computed once: a constant input of a constant tower."""
 
     def __init__(self, feature_BD):
         super().__init__()
@@ -101,7 +101,7 @@ class Fixed(nn.Module):
 
 def test_trained_long_it_is_the_logistic_regression_of_its_features(small):
     """With its own optimiser; on whitened features, because Adam would need days along the weakest of a random tower."""
-    detector, batch = constant_view(small)
+    detector, batch = constant_input(small)
     feature_BD = detector.features(batch).double()
     whitened_BD = torch.linalg.svd(feature_BD - feature_BD.mean(0), full_matrices=False)[0] * len(feature_BD) ** 0.5
     detector.clip, batch.is_fake_B = Fixed(whitened_BD), batch.is_fake_B.double()

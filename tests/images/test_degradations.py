@@ -12,6 +12,7 @@ from images.bad_images import photo, save
 from PIL import Image
 
 from nullscope.core.config import ParamsError, validate
+from nullscope.images import preparation
 from nullscope.images.decoder import decode, facts
 from nullscope.images.degradations import CHAINS, Degraded, ScoreParams, check_name, degrade
 from nullscope.images.preparation import encode_prepared, prepared
@@ -134,10 +135,10 @@ def test_a_degradation_is_named_once():
     [
         (["jpeg_90"], "jpg", "JPEG", 90),
         (["crop_32", "jpeg_80"], "jpg", "JPEG", 80),
-        (["social"], "jpg", "JPEG", 75),
+        (["resize_0.75", "jpeg_85", "jpeg_75"], "jpg", "JPEG", 75),
         (["crop_32", "webp_70"], "webp", "WEBP", None),
         (["crop_32"], "png", "PNG", None),
-        (["blur_1.0", "resize_0.5"], "png", "PNG", None),
+        (["webp_80", "resize_0.5"], "png", "PNG", None),
     ],
 )
 def test_a_prepared_file_decodes_to_the_prepared_image(names, suffix, kind, quality):
@@ -173,5 +174,12 @@ def test_patches_are_selected_after_the_degradation_and_in_the_order_of_the_clea
 
 def test_whole_views_get_the_degraded_image():
     image = photo(9, (64, 80))
-    seen = Degraded(WholeImage("crop", 48, 0.0), "jpeg_75", PATCHES)(image, image_rng("00" * 32), training=False)["image"]
+    seen = Degraded(WholeImage(None, 48, 48, 0.0), "jpeg_75", PATCHES)(image, image_rng("00" * 32), training=False)["image"]
     assert np.array_equal(seen, degrade(image, "jpeg_75", min_side=16)[8:56, 16:64].transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("name", ["blur_1.0", "social"])
+def test_what_makes_no_files_alike_is_no_preparation(name):
+    """A blur or a chain is for testing robustness."""
+    with pytest.raises(ValueError, match=rf"no preparation '{name}'; known: jpeg_<quality>, .*crop_<side>$"):
+        preparation.check_name(name)

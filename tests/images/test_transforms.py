@@ -1,4 +1,4 @@
-"""Views: what a detector reads of an image, without patch selection and with it."""
+"""Transforms: what a detector reads of an image, without patch selection and with it."""
 
 import dataclasses
 
@@ -20,7 +20,14 @@ from nullscope.shards.reading import read_shard
 from nullscope.training import Training
 
 SIDE = 32
-CROP, RESIZE = WholeImage("crop", SIDE, 0.0), WholeImage("resize", SIDE, 0.0)
+
+
+def whole(fit, side, flip, min_side_px=1):
+    """The transform of `input: crop` or `input: resize`."""
+    return WholeImage(None, side, side, flip, min_side_px) if fit == "crop" else WholeImage(side, None, None, flip, min_side_px)
+
+
+CROP, RESIZE = whole("crop", SIDE, 0.0), whole("resize", SIDE, 0.0)
 ID = "0123456789abcdef" * 4
 properties = settings(derandomize=True, deadline=None, max_examples=80)
 sizes = st.integers(1, 90)
@@ -133,7 +140,7 @@ def test_resize_shows_all_of_the_image_whatever_its_aspect():
 # What it depends on
 
 
-@pytest.mark.parametrize("view", [WholeImage("crop", SIDE, 0.5), WholeImage("resize", SIDE, 0.5), PatchMosaic(16, 0.5)], ids=str)
+@pytest.mark.parametrize("view", [whole("crop", SIDE, 0.5), whole("resize", SIDE, 0.5), PatchMosaic(16, 0.5)], ids=str)
 def test_an_image_is_seen_alike_whoever_comes_before_it(view):
     """Its own generator alone: not numpy's or torch's global one, not another image, not how often it was asked."""
     image, other = photograph(SIDE, SIDE) if view.kind == "patches" else photograph(50, 70), photograph(80, 80, 1)
@@ -147,7 +154,7 @@ def test_an_image_is_seen_alike_whoever_comes_before_it(view):
     assert np.array_equal(np.random.get_state()[1], state[0]) and torch.equal(torch.get_rng_state(), state[1])
 
 
-@pytest.mark.parametrize("view", [WholeImage("crop", SIDE, 0.5), PatchMosaic(16, 0.5)], ids=str)
+@pytest.mark.parametrize("view", [whole("crop", SIDE, 0.5), PatchMosaic(16, 0.5)], ids=str)
 def test_id_seed_and_epoch_each_make_another_draw(view):
     image = photograph(90, 90)
     draws = [seen(view, image, *draw, image_id=name) for name in (ID, "f" * 64) for draw in ((0, 0), (0, 1), (1, 0))]
@@ -168,7 +175,7 @@ def test_mirroring_is_announced_in_training_alone_and_as_often_as_asked(fit):
     """The view only says so: pixels are mirrored on the device."""
     image = photograph(50, 40)
     for probability, low, high in ((0.0, 0, 0), (1.0, 400, 400), (0.5, 160, 240)):
-        view = WholeImage(fit, SIDE, probability)
+        view = whole(fit, SIDE, probability)
         flips = [seen(view, image, 0, epoch)["flip"] for epoch in range(400)]
         assert all(flip.dtype == bool and flip.shape == () for flip in flips)
         assert low <= sum(map(int, flips)) <= high
@@ -196,23 +203,51 @@ def test_arrays_are_bytes_of_their_own_and_the_image_is_left_alone(view, size):
 
 
 def build(small, view, **changes):
-    conf = {**conf_of("clip_lora"), "view": view, "batch_size": 8, "epochs": 1, **changes}
+    conf = {**conf_of("clip_lora"), "input": view, "batch_size": 8, "epochs": 1, **changes}
     return detectors.build("clip_lora", conf, small.context, seed=0)
 
 
 def test_a_detectors_view_is_the_one_its_parameters_name(small):
-    assert build(small, "patches", flip=0.25).transform == PatchMosaic(PATCHES.cells, 0.25)
-    assert build(small, "crop", flip=0.25).transform == WholeImage("crop", PATCHES.mosaic_px, 0.25)
-    assert build(small, "resize", flip=0.25).transform == WholeImage("resize", PATCHES.mosaic_px, 0.25)
+    assert build(small, "patches", flip=0.25).transform == PatchMosaic(PATCHES.cells, 0.25, PATCHES.patch_px)
+    assert build(small, "crop", flip=0.25).transform == whole("crop", PATCHES.mosaic_px, 0.25, PATCHES.patch_px)
+    assert build(small, "resize", flip=0.25).transform == whole("resize", PATCHES.mosaic_px, 0.25, PATCHES.patch_px)
     assert {build(small, view).transform.kind for view in ("patches", "crop", "resize")} == set(SHARD_KINDS)
 
 
 def test_a_mosaic_must_fit_the_clip_and_a_whole_image_need_not(small):
     context = dataclasses.replace(small.context, patches=PATCHES.model_copy(update={"patch_px": 4}))
-    params = build(small, "patches").params
     with pytest.raises(ValueError, match=r"images of 32 px, a mosaic of 4 x 4 patches of 4 px has 16"):
-        context.view(params)
-    assert context.view(params.model_copy(update={"input": "crop"})).side == 32
+        detectors.build("clip_lora", conf_of("clip_lora"), context, seed=0)
+    detector = detectors.build("clip_lora", {**conf_of("clip_lora"), "input": "crop"}, context, seed=0)
+    assert detector.transform == WholeImage(None, 32, 32, 0.0, 4)
+
+
+# Other sizes in testing
+
+
+@pytest.mark.parametrize(("height", "width"), [(50, 90), (20, 20), (64, 64)])
+def test_resized_then_cropped_in_training_and_not_cropped_in_testing(height, width):
+    """AIGIBench's detectors on pixels: trained on windows of what they are tested on whole."""
+    transform = WholeImage(resize_px=40, crop_px=SIDE, test_crop_px=None, flip=0.0)
+    image = photograph(height, width)
+    tested = seen(transform, image)["image"]
+    assert tested.shape == (3, 40, 40) and np.array_equal(tested, seen(whole("resize", 40, 0.0), image)["image"])
+    trained = seen(transform, image, 0, 1)["image"]
+    windows = np.lib.stride_tricks.sliding_window_view(tested, (SIDE, SIDE), (1, 2))
+    assert trained.shape == (3, SIDE, SIDE)
+    assert (windows == trained[:, None, None]).all((0, 3, 4)).any(), "no window of the resized image"
+
+
+def test_at_native_size_in_testing_the_image_is_as_it_is():
+    transform = WholeImage(resize_px=None, crop_px=SIDE, test_crop_px=None, flip=0.5)
+    image = photograph(50, 91)
+    assert np.array_equal(square(transform, image), image)
+    assert square(transform, image, 0, 1).shape == (SIDE, SIDE, 3)
+
+
+def test_training_images_of_any_size_are_refused():
+    with pytest.raises(ValueError, match="expected resize_px or crop_px, found neither"):
+        WholeImage(None, None, SIDE, 0.0)
 
 
 @pytest.mark.parametrize("view", ["crop", "resize"])

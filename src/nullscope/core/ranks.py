@@ -206,26 +206,32 @@ def compiles() -> bool:
     return text == "1"
 
 
-def device() -> torch.device:
-    """Return the device of this rank. Raises `ValueError` if ``NULLSCOPE_DEVICE`` names one that is not there.
+def device(name: str | None = None) -> torch.device:
+    """Return the device of this rank: ``name``, or what ``NULLSCOPE_DEVICE`` says. Raises `ValueError` if it is not there.
 
     On the CPU torch is set to one thread, whatever the machine has: a sum that is split among threads is rounded otherwise, and a
     model would depend on the machine it was trained on. (Two threads were also slower here: 57 ms instead of 1.7 to caption an
     image with the tiny BLIP on two virtual CPUs, where they wait for each other.) More CPUs are used by more ranks and workers.
+
+    On CUDA convolutions are computed in float32, not in TF32, which is torch's default. The first layer of a tower is one, and
+    cuDNN takes TF32 for 64 images and not for one: a logit depended on its batch by 1e-4, and without TF32 by 2e-6
+    (`python bench/rounding.py`, H200).
     """
     import torch
 
-    name = os.environ.get("NULLSCOPE_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    name = name or os.environ.get("NULLSCOPE_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda":
         name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     try:
         chosen = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"NULLSCOPE_DEVICE: expected `cpu`, `cuda` or `cuda:N`, found {name!r}") from None
+        raise ValueError(f"device (NULLSCOPE_DEVICE): expected `cpu`, `cuda` or `cuda:N`, found {name!r}") from None
     if chosen.type == "cuda" and (not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count()):
-        raise ValueError(f"NULLSCOPE_DEVICE={name}: this machine has {torch.cuda.device_count()} CUDA devices")
+        raise ValueError(f"device {name} (NULLSCOPE_DEVICE): this machine has {torch.cuda.device_count()} CUDA devices")
     if chosen.type == "cpu":
         torch.set_num_threads(1)
+    if chosen.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
     if chosen.type == "cuda" and chosen.index is not None:
         torch.cuda.set_device(chosen)  # or every rank would take some memory of the first one
     return chosen

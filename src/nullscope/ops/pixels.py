@@ -15,6 +15,7 @@ def flip_where(image_BCHW: Tensor, flip_B: Tensor) -> Tensor:
 
 def normalise(image_BCHW: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Return (B, 3, H, W) uint8 as float32, on [0, 1] less the channel's mean, over its deviation."""
-    mean_C = torch.tensor(mean, device=image_BCHW.device)[:, None, None]
-    std_C = torch.tensor(std, device=image_BCHW.device)[:, None, None]
-    return (image_BCHW.float() / 255 - mean_C) / std_C
+    image_BCHW = image_BCHW.float()
+    # Filled on the device: `torch.tensor` would copy the numbers there, and the host would wait for the steps that are queued.
+    mean_C11, std_C11 = (torch.stack([image_BCHW.new_full((1, 1), number) for number in numbers]) for numbers in (mean, std))
+    return (image_BCHW / 255 - mean_C11) / std_C11

@@ -245,7 +245,7 @@ def test_a_subset_without_reals_is_compared_with_the_shared_ones():
     assert found["m"]["cross_validated"] == within(mixed, "m")
 
 
-def test_named_reals_judge_in_place_of_shared_and_of_own_ones():
+def test_named_reals_are_used_in_place_of_shared_and_of_own_ones():
     fakes, mixed = (
         files(40, "fake", subset="f", format="PNG"),
         both(40, subset="m", real={"format": "PNG"}, fake={"format": "PNG"}),

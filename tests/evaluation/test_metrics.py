@@ -34,8 +34,9 @@ def drawn():
 def table(*rows: tuple[str, int, list[float]], degradation: str = CLEAN) -> pa.Table:
     """Return a scores table of (subset, label, logits) groups."""
     flat = [(subset, label, logit) for subset, label, logits in rows for logit in logits]
-    columns = [[str(i) for i in range(len(flat))], *map(list, zip(*flat, strict=True))]
-    return pa.table([*columns[:3], [degradation] * len(flat), columns[3]], schema=SCORES)
+    subset, label, logit = map(list, zip(*flat, strict=True))
+    ids, split, degraded = [str(i) for i in range(len(flat))], ["test"] * len(flat), [degradation] * len(flat)
+    return pa.table([ids, split, subset, label, degraded, logit], schema=SCORES)
 
 
 # Rates at the threshold
@@ -184,7 +185,7 @@ def test_subsets_with_reals_of_their_own_are_averaged_without_weights():
     assert (found["n_real"], found["n_fake"]) == (3, 6)
 
 
-def test_subsets_without_reals_are_judged_against_the_shared_ones():
+def test_subsets_without_reals_are_compared_with_the_shared_ones():
     camera, lens, own = ("camera", 0, [-3, -1, 1]), ("lens", 0, [-1]), [("own", 0, [5]), ("own", 1, [6])]
     found = metrics.evaluate(table(camera, lens, ("x", 1, [2, -2]), *own), NONE_SEEN)
     x = found["subsets"]["x"]
@@ -195,14 +196,14 @@ def test_subsets_without_reals_are_judged_against_the_shared_ones():
     camera = found["subsets"]["camera"]
     assert (camera["r_acc"], camera["n_real"], camera["n_fake"]) == (0.666667, 3, 0)
     assert set(camera) == {"r_acc", "r_acc_low", "r_acc_high", "n_real", "n_fake"}
-    assert found["subsets"]["own"]["r_acc"] == 0, "a subset with reals of its own is judged against those"
+    assert found["subsets"]["own"]["r_acc"] == 0, "a subset with reals of its own is compared with those"
     assert found["r_acc"] == (0.75 + 0) / 2, "one entry per row with fakes, none for `camera` and `lens`"
     assert (found["n_real"], found["n_fake"]) == (5, 3), "shared reals are counted once"
 
 
-def test_a_named_subset_judges_and_the_pool_judges_the_rest():
-    judges = ("imagenet", 0, [-1, -1, -1, 1]), ("laion", 0, [1, 1])
-    scores = table(*judges, ("guided", 1, [2]), ("ldm", 1, [2]), ("other", 1, [2]), ("own", 0, [-5, -4]), ("own", 1, [3]))
+def test_a_named_subset_lends_its_reals_and_the_pool_lends_to_the_rest():
+    lenders = ("imagenet", 0, [-1, -1, -1, 1]), ("laion", 0, [1, 1])
+    scores = table(*lenders, ("guided", 1, [2]), ("ldm", 1, [2]), ("other", 1, [2]), ("own", 0, [-5, -4]), ("own", 1, [3]))
     found = metrics.evaluate(scores, NONE_SEEN, {"guided": "imagenet", "ldm": "laion", "own": "laion"})["subsets"]
     assert (found["guided"]["n_real"], found["guided"]["r_acc"], found["guided"]["acc"]) == (4, 0.75, 0.8)
     assert (found["ldm"]["n_real"], found["ldm"]["r_acc"]) == (2, 0)
@@ -210,7 +211,7 @@ def test_a_named_subset_judges_and_the_pool_judges_the_rest():
     assert (found["other"]["n_real"], found["other"]["r_acc"]) == (6, 0.5), "the pool holds all that are only reals"
 
 
-def test_a_subset_with_fakes_may_judge_too():
+def test_a_subset_with_fakes_may_lend_its_reals_too():
     scores = table(("a", 0, [-1, 1]), ("a", 1, [2]), ("b", 1, [2]))
     found = metrics.evaluate(scores, NONE_SEEN, {"b": "a"})
     assert (found["subsets"]["b"]["n_real"], found["subsets"]["b"]["r_acc"], found["n_real"]) == (2, 0.5, 2)
@@ -221,11 +222,12 @@ def test_a_subset_with_fakes_may_judge_too():
     [
         (
             {"x": "imagnet"},
-            "the judge of 'x' is 'imagnet', which holds no reals of the test set; subsets with reals: camera, own",
+            "the subset that lends its reals to 'x' is 'imagnet', which has no reals in the test split; "
+            "subsets with reals: camera, own",
         ),
-        ({"x": "x"}, "the judge of 'x' is 'x', which holds no reals .* subsets with reals: camera, own"),
-        ({"y": "camera"}, "the subset is 'y', which holds no fakes of the test set; subsets with fakes: own, x"),
-        ({"camera": "own"}, "the subset is 'camera', which holds no fakes"),
+        ({"x": "x"}, "the subset that lends its reals to 'x' is 'x', which has no reals .* subsets with reals: camera, own"),
+        ({"y": "camera"}, "the subset is 'y', which has no fakes in the test split; subsets with fakes: own, x"),
+        ({"camera": "own"}, "the subset is 'camera', which has no fakes"),
     ],
 )
 def test_a_name_that_the_test_set_does_not_have_is_refused(reals, message):

@@ -21,7 +21,8 @@ def scores(logits: dict[tuple[str, int], np.ndarray]) -> pa.Table:
     """Return the scores of one detector, by (subset, label)."""
     flat = [(subset, label, float(logit)) for (subset, label), own in logits.items() for logit in own]
     subset, label, logit = map(list, zip(*flat, strict=True))
-    return pa.table([[str(i) for i in range(len(flat))], subset, label, [CLEAN] * len(flat), logit], schema=SCORES)
+    ids, split, degradation = [str(i) for i in range(len(flat))], ["test"] * len(flat), [CLEAN] * len(flat)
+    return pa.table([ids, split, subset, label, degradation, logit], schema=SCORES)
 
 
 def detector(seed: int, skill: float, noise: float = 0.5) -> pa.Table:

@@ -30,7 +30,7 @@ def strata(*rows: tuple[str, int, list[float]], reals: dict[str, str] | None = N
 
 
 def resampled(found: Strata, *subsets: str) -> dict[str, resampling.Resamples]:
-    return resample(found, subsets or found.judges, threshold=metrics.THRESHOLD, max_fpr=ALARMS)
+    return resample(found, subsets or found.lenders, threshold=metrics.THRESHOLD, max_fpr=ALARMS)
 
 
 def drawn_images(subset: str, label: int, logits: np.ndarray, resamples: int) -> np.ndarray:
@@ -103,7 +103,7 @@ def test_the_size_of_a_block_changes_no_bit(monkeypatch, block):
 # What is drawn
 
 
-def test_shared_reals_are_drawn_once_for_all_they_judge():
+def test_shared_reals_are_drawn_once_for_all_that_use_them():
     camera, lens, far = normal(1, -1, 30), normal(2, 0, 20), np.full(4, 99.0)
     found = resampled(strata(("camera", 0, camera), ("lens", 0, lens), ("x", 1, far), ("y", 1, normal(3, 1, 9))), "x", "y")
     assert np.array_equal(found["x"]["r_acc"], found["y"]["r_acc"])

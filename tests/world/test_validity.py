@@ -32,7 +32,7 @@ ASSETS = Path(nullscope.__file__).parent / "assets"
 
 @dataclass(frozen=True)
 class World:
-    """N pictures, decoded; their files' sizes and suffixes; captions; makers; whether they are for training."""
+    """N decoded pictures; their files' sizes and suffixes; captions; makers; whether they are for training, else for testing."""
 
     pictures: NDArray[np.uint8]
     sizes: NDArray[np.int64]
@@ -53,6 +53,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         train_reals=400,
         train_fakes_per_generator=200,
         train_generators=TRAINING,
+        val_reals=1,  # the checks leave the validation split out, and a world has one
+        val_fakes_per_generator=1,
         test_reals=300,
         test_fakes_per_generator=80,
         test_generators=list(generators.GENERATORS),
@@ -65,6 +67,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def _read(root: Path) -> World:
     with open(root / render.CAPTIONS, encoding="utf-8") as file:
         rows = [(Path(row["path"]), row["caption"]) for row in csv.DictReader(file)]
+    rows = [(path, caption) for path, caption in rows if path.parts[0] != "val"]
     data = [(root / path).read_bytes() for path, _ in rows]
     return World(
         pictures=np.stack([np.asarray(Image.open(io.BytesIO(one))) for one in data]),

@@ -166,6 +166,7 @@ def test_the_interval_joins_the_wilson_intervals_of_both_accuracies():
     assert found["high"] == pytest.approx((real + fake) / 2 + np.sqrt((real_high - real) ** 2 + (fake_high - fake) ** 2) / 2)
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_truth_as_often_as_it_says():
     rng, held = np.random.default_rng(0), 0
     is_fake = np.repeat([False, True], [60, 40])
@@ -176,6 +177,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says():
     assert 930 <= held <= 975
 
 
+@pytest.mark.slow
 def test_no_result_depends_on_the_order_of_the_rows():
     table = pa.concat_tables([both(60), both(60, subset="t", split="train"), both(60, subset="u", fake={"format": "PNG"})])
     table = pa.concat_tables([table, table.slice(0, 30)])
@@ -233,6 +235,7 @@ def test_the_training_split_is_measured_as_a_whole():
     assert biased_facts(measure(table)["train"]) == ["size", "all"]
 
 
+@pytest.mark.slow
 def test_a_subset_without_reals_is_compared_with_the_shared_ones():
     fakes, mixed = files(40, "fake", subset="f", format="PNG"), both(40, subset="m")
     reals = [files(30, "real", subset="r1", format="WEBP"), files(20, "real", subset="r2", format="WEBP")]
@@ -245,6 +248,7 @@ def test_a_subset_without_reals_is_compared_with_the_shared_ones():
     assert found["m"]["cross_validated"] == within(mixed, "m")
 
 
+@pytest.mark.slow
 def test_named_reals_are_used_in_place_of_shared_and_of_own_ones():
     fakes, mixed = (
         files(40, "fake", subset="f", format="PNG"),
@@ -341,6 +345,7 @@ def test_a_classifier_of_the_training_files_is_tested_on_other_files():
     assert found["train"].keys() >= {"cross_validated", "subsets"} and "transfer" not in found["train"]
 
 
+@pytest.mark.slow
 def test_images_of_the_training_split_are_no_test_of_its_lesson():
     """Random labels: on the very images it was fitted to, the classifier is far better than chance."""
     train, new = both(60, subset="t", split="train"), both(60, subset="t", seed=1)

@@ -173,6 +173,7 @@ def test_what_cannot_be_paired_is_refused():
         difference([table], [], "ap")
 
 
+@pytest.mark.slow
 def test_the_bootstrap_errs_in_about_5_of_100_tests_where_nothing_differs():
     """120 test sets, two detectors of one skill with half of their noise in common: 6 errors are expected, give or take 5."""
     rng, errors = np.random.default_rng(8), 0

@@ -69,6 +69,7 @@ def test_resamples_equal_scikit_learn_on_the_images_drawn(digits, reals):
 LOGITS = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=12)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(real=LOGITS, fake=LOGITS)
 def test_ties_and_few_images_are_no_exception(real, fake):
@@ -185,6 +186,7 @@ def test_wilson_holds_the_truth_in_95_of_100_tests():
     assert np.mean(list(hits.values())) == pytest.approx(0.95, abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_bootstrap_holds_the_truth_in_about_95_of_100_tests():
     """Binormal scores, 150 reals and 150 fakes: 200 test sets. Two standard errors of a count of 190 are 6."""
     shift, tests, images = 1.4, 200, 150

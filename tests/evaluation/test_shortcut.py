@@ -80,6 +80,7 @@ def test_colour_auroc_knows_only_the_order_and_turns_round_with_the_colours():
     assert effect(swapped)["colour_auroc"] == pytest.approx(1 - area)
 
 
+@pytest.mark.slow
 def test_chance_is_what_shuffled_colours_do():
     scores, rng, areas = drawn(3, ties=False), np.random.default_rng(0), []
     for _ in range(250):

@@ -271,3 +271,11 @@ def write_shards(root: Path, plan: Plan) -> None:
                     tar.addfile(member, io.BytesIO(data))
         listed = {"name": "test-000000.tar", "samples": 3, "sha256": sha256(folder / "test-000000.tar")}
         write_json(folder / "shards.json", {"shards": [listed]})
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at the marks
+def pytest_collection_modifyitems(items):
+    """What needs the report of a whole project is slow: the first test that asks for it waits half a minute."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and {"project", "papers_project"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)

@@ -161,6 +161,7 @@ def test_nobody_else_looks_while_a_run_is_created(project: Project, monkeypatch:
     assert len(created) == len(DETECTORS)
 
 
+@pytest.mark.slow
 def test_two_at_once_create_one_run_per_model(project: Project) -> None:
     command = [sys.executable, "-W", "error", str(TRACK)]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
@@ -171,6 +172,7 @@ def test_two_at_once_create_one_run_per_model(project: Project) -> None:
     assert all("mlflow ui --backend-store-uri 'sqlite:///" in out and not err for out, err in outputs), outputs
 
 
+@pytest.mark.slow
 def test_the_script_exits_1_where_something_is_missing(project: Project) -> None:
     shutil.rmtree(project.root / "models" / "clip_lora-0")
     done = subprocess.run([sys.executable, "-W", "error", str(TRACK)], capture_output=True, text=True, timeout=60, check=False)

@@ -20,6 +20,7 @@ from nullscope.tracking import store
 from nullscope.tracking.address import project_root, shown
 
 
+@pytest.mark.slow
 def test_four_at_once_prepare_an_empty_database(bare: Project) -> None:
     command = [sys.executable, "-W", "error", "-c", "from nullscope import tracking; tracking.check_store()"]
     four = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]

@@ -25,6 +25,8 @@ import nullscope
 from nullscope.world import generators, pretrain_pictures, render, scenes
 from nullscope.world.render import WorldParams, write_world
 
+pytestmark = pytest.mark.slow  # the world is rendered and looked at by CLIP
+
 TRAINING = ["nearest", "transpose"]
 UNSEEN = [name for name in generators.GENERATORS if name not in TRAINING]
 ASSETS = Path(nullscope.__file__).parent / "assets"

@@ -122,6 +122,7 @@ def test_an_unknown_generator_is_refused_with_the_known_ones() -> None:
         validate("dataset.world", SMALL | {"test_generators": ["midjourney"]}, WorldParams)
 
 
+@pytest.mark.slow
 def test_formats_and_qualities_follow_one_law_for_real_and_fake() -> None:
     """Read back from the files: 150 of each maker, so 4 deviations of a share of 0.3 are 0.2 between two of them."""
     makers = {maker: [_stored(maker, number) for number in range(150)] for maker in ("camera", "transpose", "spectral")}

@@ -29,7 +29,7 @@ def test_lora_detectors_learn_the_generators_they_saw(results):
     assert tuned.keys() == {"clip_lora-0", "ns_net-0", "advanced_ns_net-0", "dgs_net-0"}
     for name, result in tuned.items():
         assert result["f_acc_seen"] > 0.9, name
-        # One seed, and another kind of processor is another draw of the threshold (docs/numerics.md): its interval must reach 0.9.
+        # One seed. Another kind of processor draws another threshold (docs/numerics.md), so the interval must reach 0.9.
         assert wilson(result["r_acc"], result["n_real"])[1] > 0.9, name
 
 

@@ -45,7 +45,7 @@ class Weights:
     """One released file of weights. Raises `ValueError` on a hash that is none, or a file of the package without one."""
 
     name: str
-    detector: str  # page; empty: an encoder, or several detectors
+    detector: str  # method; empty: an encoder, or several detectors
     file: str  # path at its source, in the package if it is there; empty: not known
     where_from: str  # repository, or page of a hub, with the revision where one is pinned
     bytes: int | None  # None: not known

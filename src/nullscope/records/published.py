@@ -62,7 +62,7 @@ class Published:
     degradations: bool  # whether the columns are degradations, each averaged over all subsets, and not subsets
     real: str | None  # the column with the share of reals called real (r_acc), averaged over subsets
     average: str | None  # the column with the printed average
-    detectors: Mapping[str, str | None]  # printed name of a method to its page; None: no detector of its own
+    detectors: Mapping[str, str | None]  # printed name of a method to ours; None: no detector of its own
     rows: Mapping[str, Mapping[str, float]]  # percent by method and column; a cell that is not printed is absent
     rounding: float  # half a unit of the last printed digit, as a fraction
     flags: tuple[Flag, ...]

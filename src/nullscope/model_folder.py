@@ -129,7 +129,8 @@ def restore(detector: Detector, weights: dict[str, Tensor]) -> None:
                 current[name].copy_(tensor)
         else:
             owner, _, attribute = name.rpartition(".")
-            setattr(detector.get_submodule(owner), attribute, tensor.to(current[name].device))
+            # A copy, for the file's tensors lie at any address, and a product with one row rounds otherwise at another alignment.
+            setattr(detector.get_submodule(owner), attribute, tensor.clone().to(current[name].device))
 
 
 def _write_history(path: Path, rows: list[dict[str, Any]]) -> None:

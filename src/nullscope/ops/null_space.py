@@ -140,7 +140,8 @@ class NullSpace(nn.Module):
         if self.params.scope == "global":
             gram_DD = gram(nn.functional.normalize(text_ND.double(), dim=1) for text_ND in texts)
             basis_DK = basis_of_gram(gram_DD, rank=self.params.rank, energy=self.params.energy)
-            self.basis_DK = basis_DK.to(self.basis_DK).contiguous()  # as it is read back: another layout rounds otherwise
+            # As it is read back: another layout rounds otherwise. `contiguous` would leave a single column as it lies.
+            self.basis_DK = basis_DK.to(self.basis_DK).clone(memory_format=torch.contiguous_format)
 
     def forward(self, image_BD: Tensor, text_BD: Tensor | None) -> Tensor:
         """Return the projected features, (B, D); ``text_BD`` (B, D) are the captions of the images, where they are needed."""

@@ -83,7 +83,7 @@ def measure(size: str, count: int, rounds: int, device: torch.device) -> list[di
             "images/s": count / seconds[precision, kind],
             "adapters / this": seconds[precision, "adapters"] / seconds[precision, kind],
             "difference": f"{(logit(ways[precision, kind], precision) - reference_B).abs().max().item():.1e}",
-            "spread": f"{reference_B.std().item():.1e}",
+            "spread": f"{reference_B.std(correction=0).item():.1e}",
         }
         for precision, kind in ways
     ]

@@ -97,6 +97,7 @@ def test_refused_images_are_named_and_the_status_is_one(model, tmp_path):
     assert sum("logit" in r for r in records(result)) == 1
 
 
+@pytest.mark.slow
 def test_standard_input_lists_files(model, small):
     files = [str(file) for file in sorted((small.folder / "patches/files").iterdir())[:3]]
     result = run(model, "-", "--json", input="\n".join(files) + "\n")

@@ -58,6 +58,7 @@ def picture():
 # One score by every door
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*READS_NO_CAPTION, "small_resnet"])
 def test_the_command_python_and_the_stage_give_the_same_digits(name, small, small_resnet, tmp_path):
     """Paths, bytes, one at a time, many with worker processes, the command, and the table of the stage: all digits equal."""

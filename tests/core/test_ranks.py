@@ -127,6 +127,7 @@ def test_a_bad_switch_is_named(monkeypatch):
         ranks.compiles()
 
 
+@pytest.mark.slow
 def test_a_worker_ends_with_the_process_that_started_it(tmp_path):
     """Whatever its pool was started by: nothing waits for work for ever after a SIGKILL."""
     script = tmp_path / "parent.py"

@@ -177,6 +177,7 @@ def test_merging_makes_inference_faster_and_changes_no_logit(name, small):
     assert bool(left) == (name == "anchored_ns_net")  # it runs the frozen tower too
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_same_seed_same_losses_and_another_seed_others(name, small, tmp_path):
     def losses(seed, scratch):

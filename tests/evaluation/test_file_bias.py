@@ -272,6 +272,7 @@ def test_reals_that_are_not_there_are_refused(reals):
         measure(table, reals=reals)
 
 
+@pytest.mark.slow
 def test_the_validation_split_is_described_and_changes_nothing_else(monkeypatch):
     """However biased its files are: what is measured is what training teaches, and what testing asks."""
     monkeypatch.setattr(file_bias, "SPLITS", ("train", "val", "test"))
@@ -326,6 +327,7 @@ def test_a_table_that_the_index_cannot_be_is_refused(column, value, message):
 # What the training files teach
 
 
+@pytest.mark.slow
 def test_a_classifier_of_the_training_files_is_tested_on_other_files():
     lesson = {"real": {"format": "WEBP"}, "fake": {"format": "PNG"}}
     tests = {

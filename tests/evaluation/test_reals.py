@@ -42,6 +42,7 @@ def test_a_name_without_images_is_refused(named, message):
         reals_for(N_REAL, N_FAKE, named)
 
 
+@pytest.mark.slow
 def test_scores_and_files_are_compared_with_the_same_reals():
     """With files that show the subset and logits that show it too, both rooms see a subset alike."""
     named, rng = {"guided": "lens"}, np.random.default_rng(0)

@@ -43,6 +43,7 @@ def test_of_the_pairs_the_nearest_are_taken():
     assert list(some) == [*every[:4], *every[10:14]]
 
 
+@pytest.mark.slow
 def test_mismatched_sets_are_the_ends_of_what_captions_differ_in_most():
     rng = np.random.default_rng(1)
     text_ND = rng.normal(size=(60, 5)) * [0.2, 3, 0.2, 0.2, 0.2] + 10  # spread along one axis, far from the origin

@@ -289,6 +289,7 @@ def test_without_any_history_the_page_says_so(project_copy):
     assert "No detector here has a history of its training." in text and 'id="figure-training"' not in text
 
 
+@pytest.mark.slow
 def test_scores_of_another_index_are_refused(tmp_path, make_project, stage):
     root = make_project(tmp_path / "other")
     table = read_table(root / "scores/ns_net-0.parquet", SCORES)
@@ -335,6 +336,7 @@ def test_intervals_show_their_half_and_have_columns_of_their_own():
     assert "| 40.0 (30.0 to 50.0) | +2.0 ± 3.0 |" in markdown, "one that includes it is not"
 
 
+@pytest.mark.slow
 def test_the_report_does_not_wait_for_torch():
     """It takes seconds to import, and the report needs nothing of it."""
     code = "import sys; from nullscope.report import build, page; sys.exit('torch' in sys.modules)"

@@ -68,6 +68,7 @@ def test_a_changed_file_is_refused_and_leaves_no_tar(items, tmp_path):
     assert not list(tmp_path.glob("*a.tar*"))
 
 
+@pytest.mark.slow
 def test_one_worker_or_two_write_the_same_folder(items, tmp_path):
     tars = [Tar(view, "train", n, items[2 * n : 2 * n + 2]) for view in ("patches", "images") for n in range(3)]
     found = []

@@ -267,6 +267,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_a_changed_tar_is_an_error_before_one_of_its_images_trains(uploaded, damage):
     """After the look at names and sizes, or where a plain copy left no record: then the hash alone tells."""
@@ -278,6 +279,7 @@ def test_a_changed_tar_is_an_error_before_one_of_its_images_trains(uploaded, dam
             assert rows.shard != 1
 
 
+@pytest.mark.slow
 def test_a_reader_who_stops_early_is_not_held_up(uploaded):
     _, records = uploaded
     samples = read_shard(records / "patches/train/train-000000.tar")
@@ -348,6 +350,7 @@ def test_a_server_that_does_not_answer_is_named(shards, monkeypatch):
             list_shards(shards / "patches/train")
 
 
+@pytest.mark.slow
 def test_the_command_and_a_process_with_nothing_but_the_environment(bucket, shards, tmp_path):
     """As people do it: fsspec takes the endpoint and the keys from the environment."""
     variables = {"FSSPEC_S3_ENDPOINT_URL": bucket.endpoint, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}

@@ -48,6 +48,7 @@ def test_losses_arrive_while_it_trains(project: Project) -> None:
         assert project.run("ns_net").info.status == "RUNNING"
 
 
+@pytest.mark.slow
 def test_a_training_killed_on_the_spot_goes_on_in_its_run(project: Project) -> None:
     script = (
         "import os, signal, time\n"

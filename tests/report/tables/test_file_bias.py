@@ -148,6 +148,7 @@ def test_the_files_are_described_per_split_subset_and_kind(quiet):
 # The stage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("planted", [True, False])
 def test_the_stage_writes_the_numbers_and_warns_of_file_bias(tmp_path, stage, planted):
     rng = np.random.default_rng(0)
@@ -174,6 +175,7 @@ def test_the_stage_writes_the_numbers_and_warns_of_file_bias(tmp_path, stage, pl
     assert done.stdout.splitlines()[-1] == "audit: 400 rows as they are, 1 test subsets -> metrics/audit.json"
 
 
+@pytest.mark.slow
 def test_the_stage_says_what_is_missing(tmp_path, stage):
     (tmp_path / "params.yaml").write_text("dataset: {reals: {}}\nshard: {samples: 8, prepare: []}\n", encoding="utf-8")
     done = stage(tmp_path, "audit")

@@ -41,7 +41,7 @@ def pictures(size: str, folder: Path) -> list[Item]:
 def ns_net(size: str, clip: Path, **changes: object) -> Detector:
     """Return a fresh NS-Net."""
     params = {**section_of(read_params(), "detectors.ns_net"), **changes}
-    return detectors.build("ns_net", params, Context(clip, patches_of(size)), seed=0)
+    return detectors.build("ns_net", params, Context({"clip": clip}, patches_of(size)), seed=0)
 
 
 def training_of(detector: Detector, shards: list[Shard], ids: list[str], device: torch.device, workers: int = 0) -> Training:
@@ -75,7 +75,7 @@ def measure(size: str, count: int, rounds: int, device: torch.device) -> list[di
         detector = ns_net(size, clip, epochs=1, precision="bf16" if device.type == "cuda" else "fp32")
 
         def batches(workers: int, times: int = 1) -> Iterator[Batch]:
-            return training_batches(shards * times, detector.view, batch_size=32, seed=0, epoch=0, skip=0, workers=workers)
+            return training_batches(shards * times, detector.transform, batch_size=32, seed=0, epoch=0, skip=0, workers=workers)
 
         held = list(islice(batches(0), HELD))
         with patch.object(Training, "_batches", lambda run, phase: islice(cycle(held), count // 32)):

@@ -91,7 +91,7 @@ def fabricate_scores(folder: Path, rows: int) -> None:
     def batch(start: int, end: int) -> pa.RecordBatch:
         n = end - start
         subsets, labels = [SUBSETS[row % 10] for row in range(n)], rng.integers(0, 2, n, np.int8)
-        columns = [listed[start:end], subsets, labels, ["none"] * n, rng.standard_normal(n, np.float32)]
+        columns = [listed[start:end], ["test"] * n, subsets, labels, ["none"] * n, rng.standard_normal(n, np.float32)]
         return batch_of(columns, SCORES)
 
     write_batches(folder / "scores.parquet", (batch(*piece) for piece in chunks(rows)), SCORES)
@@ -195,14 +195,14 @@ def join_scores(folder: Path, rows: int) -> object:
             zip(batch["image_id"].to_pylist(), batch["split"].to_pylist(), strict=True) if split == "test"]  # fmt: skip
     scored = pa.table([pa.array(test), np.zeros(len(test), np.float32)], schema=LOGITS)
     del test
-    return join_index(scored, folder / "index.parquet")
+    return join_index(scored, folder / "index.parquet", "test")
 
 
 def evaluate(folder: Path, rows: int) -> object:
     """The stage `evaluate`, one degradation."""
     from nullscope.evaluation.metrics import evaluate_with_resamples
 
-    scores = read_table(folder / "scores.parquet", SCORES, columns=["subset", "label", "degradation", "logit"])
+    scores = read_table(folder / "scores.parquet", SCORES, columns=["split", "subset", "label", "degradation", "logit"])
     return evaluate_with_resamples(scores, frozenset(SUBSETS[:2]))
 
 

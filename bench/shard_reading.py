@@ -86,12 +86,15 @@ def main() -> None:
         folder = Path(name)
         world = world_pictures(folder / "world", options.images)
         photos = photographs(folder / "photographs", 512, options.images)
-        mosaic, window = PatchMosaic(49, 0.0), WholeImage("crop", 224, 0.0)
+        mosaic, window = PatchMosaic(49, 0.0), WholeImage(None, 224, 224, 0.0)
         embedded, paper = patches_of("embedded"), patches_of("vit_l_14")
         cases = {
             "mosaics, 112 px": (write_shards(world, folder / "a", "patches", embedded, PER_SHARD), mosaic),
             "mosaics, 224 px": (write_shards(photos, folder / "b", "patches", paper, PER_SHARD), mosaic),
-            "originals, 128 px": (write_shards(world, folder / "c", "images", embedded, PER_SHARD), WholeImage("crop", 112, 0.0)),
+            "originals, 128 px": (
+                write_shards(world, folder / "c", "images", embedded, PER_SHARD),
+                WholeImage(None, 112, 112, 0.0),
+            ),
             "originals, 512 px": (write_shards(photos, folder / "d", "images", paper, PER_SHARD), window),
         }
         rows = [measure(case, shards, transform, options.rounds) for case, (shards, transform) in cases.items()]

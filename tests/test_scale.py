@@ -99,9 +99,11 @@ def measured(job: str, folder: Path, rows: int) -> dict[str, float]:
     return json.loads(subprocess.run(command, check=True, cwd=folder, stdout=subprocess.PIPE).stdout)
 
 
-# Bytes a row may add to the peak. A list of items took 1,000, captions 420, features 11,000, the index sorted in memory 360.
+# Bytes a row may add to the peak. A list of items took 1,000, captions 420, features 11,000, the index sorted in memory 360. What
+# the sorter gives back stays with the allocator or goes: between 300,000 and 1,200,000 rows its peak was 776 to 820 MB, up and
+# down, which over the 400,000 rows of the test is 110 bytes a row.
 LIMITS = {
-    "sort_index": (None, 60),
+    "sort_index": (None, 180),
     "plan": ("index", 60),
     "listing": ("index", 60),
     "join_captions": ("index", 60),

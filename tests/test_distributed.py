@@ -29,10 +29,10 @@ CPU = torch.device("cpu")
 BATCH = 8  # images: three ranks get 3, 3 and 2
 LOSS_RTOL, WEIGHT_ATOL = 1e-5, 1e-6
 # A gradient is a sum. On several ranks it is summed in another order, so each of its numbers is off by some roundings of the
-# largest one. A contrastive loss divides similarities, and so their roundings, by its temperature. `Freedom` says what that does to
-# weights. (Measured with all methods, times the temperature: 4 roundings in a gradient. Weights that may go anywhere change the
-# gradients of the others in the next step. With that, a weight went as far as 17 roundings explain, and 10 with other instructions
-# of the processor: `advanced_ns_net_notebook` on three ranks.)
+# largest one. A contrastive loss divides similarities, and so their roundings, by its temperature. (Measured with all methods,
+# times the temperature: 4 roundings in a gradient.) `Freedom` says what that does to weights. Weights that may go anywhere
+# change the gradients of the others in the next step: with that, one went as far as 17 roundings explain, and 10 with other
+# instructions of the processor (`advanced_ns_net_notebook` on three ranks).
 ROUNDINGS = 64
 NAMES = [*detectors.NAMES, "advanced_ns_net_notebook", "dgs_net_official"]
 

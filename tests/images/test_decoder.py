@@ -138,11 +138,11 @@ def test_an_animation_is_its_first_frame(format):
 def test_truncated_files_are_refused(name):
     data = FILES[name]
     for kept in (len(data) // 2, len(data) - 20):
-        assert refusal(data[:kept]).startswith("damaged"), kept
+        assert refusal(data[:kept]).startswith(("damaged", "truncated")), kept
 
 
 def test_missing_end_and_wrong_checksum_of_a_png_are_refused():
-    assert "damaged PNG" in refusal(bad_files()["cut_end.png"])
+    assert refusal(bad_files()["cut_end.png"]) == "truncated PNG: its end is missing"
     assert "checksum" in refusal(bad_files()["bad_checksum.png"])
 
 
@@ -153,8 +153,8 @@ def test_missing_end_and_wrong_checksum_of_a_png_are_refused():
         ("text.png", "looks like text"),
         ("page.jpg", "looks like web page"),
         ("pointer.png", "git lfs pull"),
-        ("float.tiff", "mode F: no agreed black and white"),
-        ("icon.ico", "looks like unknown data"),
+        ("float.tiff", "not supported: a TIFF of floating-point"),
+        ("icon.ico", "not supported: icon"),
         ("huge.png", f"12000x12000 px: more pixels than the limit, dataset.max_pixels = {LIMIT}"),
     ],
 )
@@ -164,7 +164,7 @@ def test_the_reason_names_what_was_found(name, words):
 
 def test_other_picture_formats_are_named():
     assert looks_like(save(NOISE, "JPEG2000")) == "JPEG 2000"
-    assert "looks like JPEG 2000" in refusal(save(NOISE, "JPEG2000"))
+    assert refusal(save(NOISE, "JPEG2000")) == "not supported: JPEG 2000; save it as PNG or JPEG"
     assert looks_like(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic") == "HEIC"
     assert looks_like(b"PK\x03\x04....") == "zip archive"
 

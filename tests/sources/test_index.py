@@ -24,17 +24,17 @@ from nullscope.tables.parquet import read_schema, read_table
 
 STAGE = Path(__file__).parents[2] / "stages" / "index.py"
 REASONS = {
-    "truncated.jpg": "damaged JPEG: image file is truncated",
-    "cut_end.png": "damaged PNG: ",
-    "bad_checksum.png": "damaged PNG: broken PNG file (bad header checksum in b'tEXt')",
+    "truncated.jpg": "truncated JPEG: its end is missing",
+    "cut_end.png": "truncated PNG: its end is missing",
+    "bad_checksum.png": "damaged PNG: wrong checksum in the chunk tEXt",
     "empty.png": "empty file (0 bytes)",
-    "text.png": "not an image of a known format: looks like text",
-    "page.jpg": "not an image of a known format: looks like web page",
-    "pointer.png": "not an image of a known format: looks like Git LFS pointer",
+    "text.png": "not an image: looks like text",
+    "page.jpg": "not an image: looks like web page",
+    "pointer.png": "not an image: looks like Git LFS pointer",
     "strip.png": "500x31 px: a side is shorter than a patch of 32 px",
     "huge.png": "12000x12000 px: more pixels than the limit",
-    "float.tiff": "TIFF in Pillow's mode F: no agreed black and white",
-    "icon.ico": "not an image of a known format: looks like unknown data",
+    "float.tiff": "not supported: a TIFF of floating-point, signed or complex samples: no agreed black and white",
+    "icon.ico": "not supported: icon; save it as PNG or JPEG",
 }
 
 

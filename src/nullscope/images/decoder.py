@@ -5,14 +5,17 @@
 | EXIF (or XMP) orientation | applied; an unreadable EXIF block is no orientation, as in every viewer |
 | RGB of 8 bits | as it is, without its colour profile (1) |
 | RGB of 16 bits | the high byte of every sample |
-| grey of 16 bits | the high byte, in three equal channels (2) |
-| grey of 1 or 8 bits, palette, YCbCr | converted to RGB |
+| grey of 12 or 16 bits | the high 8 bits, in three equal channels (2) |
+| grey of 1 to 8 bits, palette, YCbCr | converted to RGB |
+| white is 0 (TIFF) | inverted, at every depth |
 | CMYK, YCCK | converted to RGB by Pillow's formula, without a profile |
 | alpha channel, transparent palette entry, colour key | composited on white (3); opaque pixels keep their exact values |
-| animation, several pages | the first frame or page |
-| 32-bit grey, floating point, CIELab | refused: no agreed black and white |
-| more than `max_pixels` pixels | refused from the header, before any pixel is decoded |
-| missing end, damaged data, a PNG chunk with a wrong checksum | refused (4) |
+| alpha that is 0 everywhere in a BMP | unused: the colours |
+| animation, several pages | the first frame or page; a GIF's first frame on its canvas, which is transparent around it |
+| floating point, signed, 32-bit grey, CIELab, JPEG of 12 bits, ... | not supported, by name (`unsupported`) |
+| camera raw files | not supported: their first picture is a thumbnail |
+| more than `max_pixels` pixels, hundreds of scans | refused from the header, before any pixel is decoded |
+| missing end, missing pixels, damaged data, a PNG chunk with a wrong checksum | refused (4) |
 | any format outside `FORMATS`, or no image | refused, with what it looks like |
 
 (1) Applying it would round every value and so rewrite the noise that detectors read. (2) Pillow's own conversion clips at 255,
@@ -25,8 +28,6 @@ Whatever is wrong with the bytes, the error is `ImageError`.
 from __future__ import annotations
 
 import io
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,44 +36,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, features
 
+from nullscope.images import jpeg, plugins, png, tiff
+from nullscope.images.errors import ImageError, unsupported
 from nullscope.images.jpeg_quality import estimate_quality
+from nullscope.images.signatures import PICTURES, looks_like
+from nullscope.images.switches import SWITCHES
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", *(("AVIF",) if features.check("avif") else ()))
 PLAIN_MODES = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr")
 WHITE = (255, 255, 255, 255)
-
-# Name, offset and bytes of what is found in data sets under an image's name; the most telling first.
-SIGNATURES = (
-    ("JPEG", 0, b"\xff\xd8\xff"),
-    ("PNG", 0, b"\x89PNG\r\n\x1a\n"),
-    ("WEBP", 8, b"WEBP"),
-    ("GIF", 0, b"GIF8"),
-    ("TIFF", 0, b"II*\0"),
-    ("TIFF", 0, b"MM\0*"),
-    ("AVIF", 4, b"ftypavif"),
-    ("HEIC", 4, b"ftyphei"),
-    ("HEIC", 4, b"ftypmif1"),
-    ("JPEG XL", 0, b"\xff\x0a"),
-    ("JPEG XL", 4, b"JXL "),
-    ("JPEG 2000", 4, b"jP  "),
-    ("Photoshop document", 0, b"8BPS"),
-    ("video", 4, b"ftyp"),
-    ("PDF", 0, b"%PDF-"),
-    ("zip archive", 0, b"PK\x03\x04"),
-    ("gzip archive", 0, b"\x1f\x8b"),
-    ("7z archive", 0, b"7z\xbc\xaf\x27\x1c"),
-    ("tar archive", 257, b"ustar"),
-    ("NumPy array", 0, b"\x93NUMPY"),
-    ("Git LFS pointer: fetch the file with `git lfs pull`", 0, b"version https://git-lfs"),
-    ("web page", 0, b"<!DOCTYPE html"),
-    ("web page", 0, b"<html"),
-    ("SVG or XML", 0, b"<svg"),
-    ("SVG or XML", 0, b"<?xml"),
-)
-
-
-class ImageError(ValueError):
-    """Why a file is refused: a short sentence that stands in ``rejects.csv``."""
+INSIDE_BMP = {4: "JPEG", 5: "PNG"}  # compressions
 
 
 @dataclass(frozen=True)
@@ -92,9 +65,9 @@ def decode(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
     Raises `ImageError`, and nothing else, where the bytes are refused.
     """
     with _only_image_errors(data):
-        image = _open(data, max_pixels)
-        pixels_HWC = np.array(_rgb(image))
-        return np.ascontiguousarray(_upright(pixels_HWC, _orientation(image)))
+        opened = _open(data, max_pixels)
+        pixels_HWC = _pixels(opened)
+        return np.ascontiguousarray(_upright(pixels_HWC, _orientation(opened.image)))
 
 
 def pixels_of(image: Image.Image, *, max_pixels: int) -> NDArray[np.uint8]:
@@ -104,7 +77,7 @@ def pixels_of(image: Image.Image, *, max_pixels: int) -> NDArray[np.uint8]:
     `ImageError`, and nothing else.
     """
     try:
-        with _SWITCHES:
+        with SWITCHES:
             check_pixels(*image.size, max_pixels)
             image.load()
             pixels_HWC = np.array(_rgb(image.copy()))
@@ -124,109 +97,138 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
 def facts(data: bytes, *, max_pixels: int) -> Facts:
     """Decode the image wholly, so that damage is found, and return what the index records of it. Raises as `decode` does."""
     with _only_image_errors(data):
-        image = _open(data, max_pixels)
-        width, height = _rgb(image).size
-        if _orientation(image) >= 5:  # a quarter turn
+        opened = _open(data, max_pixels)
+        height, width, _ = _pixels(opened).shape
+        if _orientation(opened.image) >= 5:  # a quarter turn
             width, height = height, width
-        return Facts(width, height, _format(image), len(data), _jpeg_quality(image))
+        return Facts(width, height, _format(opened.image), len(data), _jpeg_quality(opened.image))
 
 
 def header_facts(data: bytes) -> Facts:
     """Return what the index records of an image that was decoded before, from its header alone. Raises as `decode` does."""
     with _only_image_errors(data):
-        image = _open(data, max_pixels=2**62)
+        image = _open(data, max_pixels=2**62).image
         return Facts(*image.size, _format(image), len(data), _jpeg_quality(image))
 
 
-def looks_like(data: bytes) -> str:
-    """Return what a file holds by its first bytes: a name of `SIGNATURES`, ``text`` or ``unknown data``."""
-    for name, offset, magic in SIGNATURES:
-        if data[offset : offset + len(magic)].lower() == magic.lower():
-            return name
-    head = data[:512].decode("utf-8", errors="ignore")
-    if head and len(head.encode()) >= len(data[:512]) - 3 and all(c.isprintable() or c.isspace() for c in head):
-        return "text"
-    return "BMP" if data[:2] == b"BM" else "unknown data"
+@dataclass(frozen=True)
+class _Opened:
+    """An image with its header read, and what Pillow's mode does not tell of it."""
 
-
-class _PillowSwitches:
-    """Pillow's process-wide switches: ours while any thread decodes here, the caller's own again afterwards.
-
-    Its limit on pixels is lifted since ours stands in its place; a training script that switched truncated files on must not
-    change what is accepted here; and its warnings (damaged EXIF, mostly) must not become errors under ``-W error``.
-    """
-
-    def __init__(self) -> None:
-        self.lock, self.users = threading.Lock(), 0
-
-    def __enter__(self) -> None:
-        with self.lock:
-            if not self.users:
-                self.theirs = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
-                self.filters = warnings.catch_warnings()
-                self.filters.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL\.")
-                Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = None, False
-            self.users += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self.lock:
-            self.users -= 1
-            if not self.users:
-                self.filters.__exit__(None, None, None)
-                Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = self.theirs
-
-
-_SWITCHES = _PillowSwitches()
+    data: bytes
+    image: ImageFile.ImageFile
+    notes: jpeg.Jpeg | png.Png | tiff.Tiff | None
+    frame: tuple[int, int, int, int] | None  # left, top, right and bottom of a GIF's first frame on its canvas
 
 
 @contextmanager
 def _only_image_errors(data: bytes) -> Iterator[None]:
     """Turn whatever decoding raises into an `ImageError` with the cause."""
     try:
-        with _SWITCHES:
+        with SWITCHES:
             yield
     except ImageError:
         raise
     except Image.UnidentifiedImageError:  # its message holds a memory address; equal files are refused in equal words
-        raise ImageError(_unidentified(data)) from None
+        raise _unidentified(data) from None
+    except MemoryError:
+        raise ImageError(f"a {looks_like(data)} that needs more memory than there is") from None
     except Exception as error:  # damaged files bring SyntaxError, struct.error, MemoryError, KeyError, ... out of Pillow
         raise ImageError(f"damaged {looks_like(data)}: {_cause(error)}") from error
 
 
-def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
+def _open(data: bytes, max_pixels: int) -> _Opened:
     """Return the image with its header read, its size checked and no pixel decoded yet."""
     if not data:
         raise ImageError("empty file (0 bytes)")
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    kind, notes = looks_like(data), None
+    if kind == "JPEG":
+        notes = jpeg.checked(data)
+    elif kind == "PNG":
+        notes = png.checked(data)
+        data = notes.data
+    elif kind == "TIFF":
+        notes = tiff.checked(data)
+    elif kind == "BMP" and (inside := INSIDE_BMP.get(int.from_bytes(data[30:34], "little"))):
+        raise unsupported(f"a BMP with a {inside} inside")
+    formats = (plugins.register(kind),) if kind in plugins.PLUGINS else FORMATS
+    try:
+        image = Image.open(io.BytesIO(data), formats=formats)
+    except Image.UnidentifiedImageError:
+        if kind == "TIFF":
+            raise unsupported(tiff.described(data)) from None
+        raise
     sizes = [image.size]
     if image.format == "TIFF":  # a large tile may hide behind a small size
         sizes.append((image.tag_v2.get(TiffImagePlugin.TILEWIDTH, 0), image.tag_v2.get(TiffImagePlugin.TILELENGTH, 0)))
     for width, height in sizes:
         check_pixels(width, height, max_pixels)
-    if image.format == "PNG":  # Pillow stops reading at the last pixel and checks no sum on the way
-        Image.open(io.BytesIO(data), formats=["PNG"]).verify()
-    return image
+    return _Opened(data, image, notes, image.tile[0].extents if image.format == "GIF" and image.tile else None)
 
 
-def _rgb(image: ImageFile.ImageFile) -> Image.Image:
-    """Decode the first frame and return it in mode RGB, not yet rotated."""
+def _pixels(opened: _Opened) -> NDArray[np.uint8]:
+    """Decode the first frame and return it as (H, W, 3) RGB, not yet rotated."""
+    image, notes = opened.image, opened.notes
+    if isinstance(notes, png.Png):
+        png.check_pixels(notes)
+    if isinstance(notes, tiff.Tiff):
+        tiff.silence()
     image.load()
+    if isinstance(notes, jpeg.Jpeg):
+        jpeg.check_filled(opened.data, notes, image)
+    if image.format == "BMP" and image.mode == "RGBA" and not image.getextrema()[3][1]:
+        image = image.convert("RGB")  # which drops an alpha channel that nobody used
+    grey16_HW = _grey16(image, notes)
+    if grey16_HW is not None:
+        pixels_HWC = np.repeat((grey16_HW >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+    else:
+        pixels_HWC = np.array(_rgb(image))
+    clear_HW = png.transparent(notes, grey16_HW, pixels_HWC) if isinstance(notes, png.Png) else _around(opened.frame, image.size)
+    if clear_HW is not None:
+        pixels_HWC[clear_HW] = WHITE[:3]
+    return pixels_HWC
+
+
+def _grey16(image: Image.Image, notes: object) -> NDArray[np.uint16] | None:
+    """Return the samples of a grey image of more than 8 bits, black at 0 and white at 65,535; None for another."""
+    if not image.mode.startswith("I;16"):
+        return None
+    samples_HW = np.asarray(image).astype(np.uint16)
+    if isinstance(notes, tiff.Tiff):
+        samples_HW = samples_HW << (16 - notes.bits)
+        if notes.white_is_zero:
+            samples_HW = ~samples_HW
+    return samples_HW
+
+
+def _around(frame: tuple[int, int, int, int] | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+    """Return where a canvas is not covered by its first frame, (H, W); None if it is everywhere."""
+    if frame is None or frame == (0, 0, *size):
+        return None
+    left, top, right, bottom = frame
+    clear_HW = np.ones(size[::-1], bool)
+    clear_HW[top:bottom, left:right] = False
+    return clear_HW
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Return a loaded image in mode RGB: transparency on white, 16 bits of grey cut to their high byte."""
     if image.mode.startswith("I;16"):
-        high_byte_HW = (np.asarray(image) >> 8).astype(np.uint8)
-        return Image.fromarray(high_byte_HW).convert("RGB")
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode == "RGB" and max(image.info.get("transparency", (0,))) > 255:
         del image.info["transparency"]  # a colour key of 16 bits says nothing about samples already cut to 8
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, WHITE), layer).convert("RGB")
     if image.mode not in PLAIN_MODES:
-        raise ImageError(f"{_format(image)} in Pillow's mode {image.mode}: no agreed black and white; save it with 8 or 16 bits")
+        raise unsupported(f"{_format(image)} in Pillow's mode {image.mode}: no agreed black and white")
     return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
 
 def _orientation(image: ImageFile.ImageFile) -> int:
     """Return the EXIF orientation, 1 to 8, of a loaded image (loading a TIFF applies and removes it)."""
+    if image.format == "JXL":
+        return 1  # JPEG XL has an orientation of its own, which its decoder applies
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # a damaged block brings anything out of Pillow; the pixels are whole
@@ -255,11 +257,11 @@ def _jpeg_quality(image: ImageFile.ImageFile) -> int | None:
     return None if luminance is None else estimate_quality(luminance)
 
 
-def _unidentified(data: bytes) -> str:
+def _unidentified(data: bytes) -> ImageError:
     kind = looks_like(data)
-    if kind in FORMATS:
-        return f"damaged {kind}: its header cannot be read"
-    return f"not an image of a known format: looks like {kind}"
+    if kind in FORMATS or kind in plugins.PLUGINS:
+        return ImageError(f"damaged {kind}: its header cannot be read")
+    return unsupported(kind, "save it as PNG or JPEG") if kind in PICTURES else ImageError(f"not an image: looks like {kind}")
 
 
 def _cause(error: Exception) -> str:

@@ -317,6 +317,7 @@ RERUNS = {
     "src/nullscope/images/transforms.py": TRAIN,
     "src/nullscope/images/preparation.py": {"shard", "score"},
     "src/nullscope/images/decoder.py": {"index", "caption", "shard", "audit", *TRAIN},
+    "src/nullscope/images/formats/png.py": {"index", "caption", "shard", "audit", *TRAIN},
     "src/nullscope/archives/reading.py": {"index"},
     "src/nullscope/archives/split_zip.py": {"index"},
     "src/nullscope/sources/folders.py": {"index"},

@@ -17,7 +17,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from nullscope.core.contracts import image_id
 from nullscope.images.decoder import FORMATS, Facts, ImageError, decode, facts, looks_like
-from nullscope.images.jpeg_quality import LOG_TABLES, estimate_quality
+from nullscope.images.formats.jpeg_quality import LOG_TABLES, estimate_quality
 
 LIMIT = 10**6
 SIDE = 20

@@ -15,7 +15,7 @@ from images.making import bmp32, packed, tiff
 from PIL import Image
 
 from nullscope.images.decoder import ImageError, decode, facts, looks_like
-from nullscope.images.jpeg import MOST_SCANS
+from nullscope.images.formats.jpeg import MOST_SCANS
 
 LIMIT = 10**6
 SIDE = (40, 56)  # (H, W)
@@ -238,10 +238,11 @@ def test_half_the_rows_of_a_png_behind_a_proper_end_are_refused(mode, interlaced
     start, end = data.index(b"IDAT") - 4, data.index(b"IEND") - 4
     rows = zlib.decompress(data[start + 8 : end - 4])
     if interlaced:
+        rows = bytes(len(rows))  # no filter anywhere, whatever the passes
         data = data[:28] + b"\1" + data[29:]
         data = data[:29] + zlib.crc32(data[12:29]).to_bytes(4, "big") + data[33:]
     half = data[:start] + png_chunk(b"IDAT", zlib.compress(rows[: len(rows) // 2])) + data[end:]
-    assert refused(half).startswith("truncated PNG: its pixels take ")
+    assert refused(half).startswith(("truncated PNG: its pixels take ", "damaged PNG: image file is truncated"))
 
 
 def test_a_jpeg_in_a_tiff_that_is_cut_is_refused():

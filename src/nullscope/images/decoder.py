@@ -36,11 +36,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, features
 
-from nullscope.images import jpeg, plugins, png, tiff
-from nullscope.images.errors import ImageError, unsupported
-from nullscope.images.jpeg_quality import estimate_quality
-from nullscope.images.signatures import PICTURES, looks_like
-from nullscope.images.switches import SWITCHES
+from nullscope.images.formats import jpeg, plugins, png, tiff
+from nullscope.images.formats.errors import ImageError, unsupported
+from nullscope.images.formats.jpeg_quality import estimate_quality
+from nullscope.images.formats.signatures import PICTURES, looks_like
+from nullscope.images.formats.switches import SWITCHES
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", *(("AVIF",) if features.check("avif") else ()))
 PLAIN_MODES = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr")
@@ -169,11 +169,11 @@ def _open(data: bytes, max_pixels: int) -> _Opened:
 def _pixels(opened: _Opened) -> NDArray[np.uint8]:
     """Decode the first frame and return it as (H, W, 3) RGB, not yet rotated."""
     image, notes = opened.image, opened.notes
-    if isinstance(notes, png.Png):
-        png.check_pixels(notes)
     if isinstance(notes, tiff.Tiff):
         tiff.silence()
     image.load()
+    if isinstance(notes, png.Png):
+        png.check_pixels(notes, image)
     if isinstance(notes, jpeg.Jpeg):
         jpeg.check_filled(opened.data, notes, image)
     if image.format == "BMP" and image.mode == "RGBA" and not image.getextrema()[3][1]:

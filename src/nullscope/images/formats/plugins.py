@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from nullscope.images.errors import unsupported
+from nullscope.images.formats.errors import unsupported
 
 # What a file looks like -> the extra, its module, and Pillow's name of the format.
 PLUGINS = {"HEIC": ("heif", "pillow_heif", "HEIF"), "JPEG XL": ("jxl", "pillow_jxl", "JXL")}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from nullscope.images.errors import ImageError, truncated, unsupported
+from nullscope.images.formats.errors import ImageError, truncated, unsupported
 
 MOST_SCANS = 500  # of a file; encoders write about ten. Nvidia's DALI has the same limit
 MOST_WORK = 4 * 10**9  # scans times pixels: thirty scans of the largest image; each passes over all coefficients

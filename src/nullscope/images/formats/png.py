@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from nullscope.images.errors import ImageError, truncated, unsupported
+from nullscope.images.formats.errors import ImageError, truncated, unsupported
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEADER = struct.Struct(">IIBBBBB")
@@ -57,7 +58,8 @@ def checked(data: bytes) -> Png:
             kept.append(whole)
     if header is None or not pixels:
         raise ImageError("damaged PNG: it has no header or no pixels")
-    return Png(b"".join(kept), pixels, header, header[2], header[3], key)
+    left = data if sum(map(len, kept)) == len(data) else b"".join(kept)
+    return Png(left, pixels, header, header[2], header[3], key)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview | bytes, memoryview]]:
@@ -99,8 +101,15 @@ def _key(content: bytes, header: tuple[int, ...]) -> tuple[int, ...] | None:
     return tuple(sample & (2 ** header[2] - 1) for sample in struct.unpack(f">{count}H", content))
 
 
-def check_pixels(png: Png) -> None:
-    """Raise `ImageError` if the compressed data hold fewer bytes than the header asks for. More are ignored, as by viewers."""
+def check_pixels(png: Png, image: Image.Image) -> None:
+    """Raise `ImageError` if the compressed data hold fewer bytes than the header asks for. More are ignored, as by viewers.
+
+    ``image``: the decoded picture. Pillow leaves at 0 what is missing. So where the last row of a picture that came row by row
+    is not all 0, nothing is missing, and the data need not be inflated a second time.
+    """
+    width, height = image.size
+    if not png.header[6] and any(image.crop((0, height - 1, width, height)).tobytes()):
+        return
     expected, found, inflate = _size(png.header), 0, zlib.decompressobj()
     try:
         for piece in png.pixels:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from nullscope.images import jpeg
-from nullscope.images.errors import ImageError, truncated, unsupported
+from nullscope.images.formats import jpeg
+from nullscope.images.formats.errors import ImageError, truncated, unsupported
 
 KINDS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q"}  # the types of whole numbers that are read
 MOST_ENTRIES, MOST_NUMBERS = 4096, 2**22  # of a directory; of one of its tags

@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, features
 
-from nullscope.images.formats import jpeg, plugins, png, tiff
+from nullscope.images.formats import jpeg, plugins, png, tiff, webp
 from nullscope.images.formats.errors import ImageError, unsupported
 from nullscope.images.formats.jpeg_quality import estimate_quality
 from nullscope.images.formats.signatures import PICTURES, looks_like
@@ -149,6 +149,8 @@ def _open(data: bytes, max_pixels: int) -> _Opened:
         data = notes.data
     elif kind == "TIFF":
         notes = tiff.checked(data)
+    elif kind == "WEBP":
+        check_pixels(*webp.size(data), max_pixels)
     elif kind == "BMP" and (inside := INSIDE_BMP.get(int.from_bytes(data[30:34], "little"))):
         raise unsupported(f"a BMP with a {inside} inside")
     formats = (plugins.register(kind),) if kind in plugins.PLUGINS else FORMATS

@@ -81,7 +81,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview | bytes, memoryview
 
 
 def _printable(name: bytes) -> str:
-    return name.decode("ascii", "backslashreplace")
+    return "".join(chr(byte) if chr(byte).isalpha() and byte < 128 else f"\\x{byte:02x}" for byte in name)
 
 
 def _header(content: bytes) -> tuple[int, ...]:

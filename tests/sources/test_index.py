@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 from images.bad_images import bad_files, good_files, photo, save, write_files
 
+from nullscope.archives import reading
 from nullscope.core.contracts import INDEX, image_id
 from nullscope.sources import index
 from nullscope.sources.dataset import DatasetError, DatasetParams
@@ -219,14 +220,14 @@ def test_a_split_left_with_one_class_is_an_error_and_the_refusals_are_written(tm
 def test_unreadable_and_giant_files_are_refused(tmp_path, two_by_two, monkeypatch):
     root = write_files(tmp_path / "images", {**two_by_two, "a/0_real/locked.png": noise(3), "a/0_real/film.png": b""})
     os.truncate(root / "a/0_real/film.png", 2**33)  # a hole of 8 GiB: reading it would take them
-    read_bytes = Path.read_bytes
+    really = reading.open_file
 
-    def forbidden(path: Path) -> bytes:
+    def forbidden(path: Path) -> int:
         if path.name == "locked.png":
             raise PermissionError(13, "Permission denied")
-        return read_bytes(path)
+        return really(path)
 
-    monkeypatch.setattr(Path, "read_bytes", forbidden)
+    monkeypatch.setattr(reading, "open_file", forbidden)
     build(root, tmp_path)
     assert rejects_of(tmp_path) == {
         "a/0_real/locked.png": "no permission to read it",

@@ -36,10 +36,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, features
 
+from nullscope.core.signatures import PICTURES, looks_like
 from nullscope.images.formats import jpeg, plugins, png, tiff, webp
 from nullscope.images.formats.errors import ImageError, unsupported
 from nullscope.images.formats.jpeg_quality import estimate_quality
-from nullscope.images.formats.signatures import PICTURES, looks_like
 from nullscope.images.formats.switches import SWITCHES
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", *(("AVIF",) if features.check("avif") else ()))

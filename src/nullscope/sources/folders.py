@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
 
-from nullscope.archives.reading import SEPARATOR, is_archive, members, why_not_opened
-from nullscope.core.contracts import LABEL_FOLDERS
+from nullscope.archives.members import Fault, refusal
+from nullscope.archives.reading import SEPARATOR, faults, is_archive, members, why_not_opened
+from nullscope.core.contracts import LABEL_FOLDERS, REAL
 from nullscope.sources.dataset import LABEL_WORDS, DatasetError
 
 HIDDEN_NAMES = ("thumbs.db", "desktop.ini")  # what Windows leaves in folders; names with a leading dot are hidden too
@@ -75,16 +76,6 @@ def walk(root: Path, labels: Mapping[str, int] = LABEL_FOLDERS) -> Iterator[Item
     yield from _walk(entries, Place("", None, None, labels), {(top.st_dev, top.st_ino): "."})
 
 
-def refusal(error: OSError) -> str:
-    """Return why the operating system refused, without the path, which differs between machines."""
-    known = {
-        FileNotFoundError: "nothing there (a missing file, or a link to one)",
-        PermissionError: "no permission to read it",
-        NotADirectoryError: "a file",
-    }
-    return known.get(type(error), (error.strerror or type(error).__name__).lower())
-
-
 _REMEDY = "point the data set elsewhere with `dvc exp run -S dataset=folder -S dataset.root=<folder>`"
 
 
@@ -113,6 +104,15 @@ class Place:
     def file(self, source: str) -> Found | None:
         """Return a file that lies here, None where no label folder is above."""
         return None if self.label is None else Found(source, self.folder or ".", self.label)
+
+
+def everything(folder: Path) -> Iterator[Item | Packed]:
+    """Yield everything below a folder as `walk` does, whatever the names of the folders: every file is found.
+
+    Raises `OSError` if ``folder`` cannot be listed.
+    """
+    top, anywhere = os.stat(folder), Place("", ".", REAL, {})
+    yield from _walk(_entries(folder), anywhere, {(top.st_dev, top.st_ino): "."})
 
 
 def _walk(entries: list[os.DirEntry[str]], place: Place, above: dict[tuple[int, int], str]) -> Iterator[Item | Packed]:
@@ -173,26 +173,28 @@ def _follow(
 def unpack(root: Path, packed: Packed) -> Iterator[Item]:
     """Yield the members of an archive in the order of their names, as `walk` would if they were unpacked.
 
-    An archive whose first member lies unpacked beside it is ignored: every image would count twice. Only the directory of an
-    archive is read, no member.
+    A member that lies unpacked beside the archive, under its name and of its size, is ignored: it would count twice. Only the
+    directory of an archive is read, no member. What the archive has lost is refused.
     """
+    archive = root / packed.source
     try:
-        found = members(root / packed.source)
-    except OSError as error:
+        found, lost = members(archive), faults(archive)
+    except (OSError, MemoryError) as error:
         yield Refused(packed.source, refusal(error), packed.place.folder)
         return
     place = _top(packed, list(found))
-    names = sorted(found, key=os.fsencode)
-    if names and os.path.lexists(root / place.prefix / names[0]):
-        yield Ignored(place.here, len(names), UNPACKED)
-        return
+    yield from (_lost(packed, fault) for fault in lost)
+    if not found and not lost:
+        yield Refused(packed.source, "an archive without files", packed.place.folder)
     places: dict[str, Place | str] = {"": place}
     ignored: Counter[tuple[str, str]] = Counter()
-    for name in names:
+    for name in sorted(found, key=os.fsencode):
         folder, _, base = name.rpartition("/")
         where, source = _enter(places, folder), f"{packed.source}{SEPARATOR}{name}"
         if not _is_utf8(name):
             yield _unnameable(source, place)
+        elif _lies_at(root / place.prefix / name, found[name].size):
+            ignored[place.here, UNPACKED] += 1
         elif where == HIDDEN or _is_hidden(base):
             ignored[place.here, HIDDEN] += 1
         elif isinstance(where, str):
@@ -204,6 +206,19 @@ def unpack(root: Path, packed: Packed) -> Iterator[Item]:
         else:
             ignored[where.here, OUTSIDE] += 1
     yield from (Ignored(folder, files, why) for (folder, why), files in sorted(ignored.items()))
+
+
+def _lost(packed: Packed, fault: Fault) -> Refused:
+    source = f"{packed.source}{SEPARATOR}{fault.name}" if fault.name else packed.source
+    return Refused(_escaped(source), fault.reason, packed.place.folder)
+
+
+def _lies_at(path: Path, size: int) -> bool:
+    """Return whether a file of this size lies there."""
+    try:
+        return os.stat(path).st_size == size
+    except (OSError, ValueError):
+        return False
 
 
 def _top(packed: Packed, names: list[str]) -> Place:

@@ -22,13 +22,14 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nullscope.archives.reading import read_source, source_size
+from nullscope.archives.members import refusal
+from nullscope.archives.reading import read_source
 from nullscope.core import ranks
 from nullscope.core.contracts import FAKE, INDEX, REAL, SPLITS, image_id
 from nullscope.core.files import replacing
-from nullscope.images.decoder import Facts, ImageError, facts
+from nullscope.images.decoder import Facts, facts
 from nullscope.sources.dataset import LABEL_WORDS, DatasetError, DatasetParams
-from nullscope.sources.folders import Found, Refused, refusal
+from nullscope.sources.folders import Found, Refused
 from nullscope.sources.survey import IGNORED, Survey, check_classes, survey, wanted
 from nullscope.tables.parquet import write_batches
 from nullscope.tables.sorting import Sorter, whole_groups
@@ -37,7 +38,6 @@ CHUNK = 32  # files per task of a worker
 BATCH = 8192  # rows per Arrow batch
 SORT_KEYS = ("split", "subset", "label", "image_id", "source")
 REFUSED = pa.schema([pa.field("source", pa.string(), nullable=False), pa.field("reason", pa.string(), nullable=False)])
-LARGEST_FILE = 64 * 2**20  # bytes; or 8 per pixel of the limit, which is RGBA of 16 bits without compression
 
 T = TypeVar("T")
 Chunk = list[Found | Refused]
@@ -130,14 +130,9 @@ def _examine(root: Path, max_pixels: int, chunk: Chunk) -> list[Finding]:
 
 def _finding(path: Path, max_pixels: int) -> Finding:
     try:
-        size, limit = source_size(path), max(LARGEST_FILE, 8 * max_pixels)
-        if size > limit:
-            return f"{size} bytes: no image of dataset.max_pixels = {max_pixels} takes more than {limit}"
-        data = read_source(path)
+        data = read_source(path, max_pixels=max_pixels)
         return image_id(data), facts(data, max_pixels=max_pixels)
-    except ImageError as error:
-        return str(error)
-    except OSError as error:
+    except (OSError, MemoryError, ValueError) as error:  # an `ImageError`, or a path with a NUL
         return refusal(error)
 
 

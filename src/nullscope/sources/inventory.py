@@ -15,14 +15,16 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from nullscope.archives.reading import archive_of
+from nullscope.archives.members import check_plain, refusal
+from nullscope.archives.reading import archive_of, check_size, is_archive
 from nullscope.core.files import replacing, sha256
 from nullscope.sources.dataset import DatasetParams
-from nullscope.sources.folders import Ignored, Refused, refusal
+from nullscope.sources.folders import Ignored, Refused
 from nullscope.sources.survey import unopened
 
 CHUNK = 512  # files hashed between two transactions
@@ -59,8 +61,8 @@ def build_inventory(
     root, counts = Path(params.root), {"files": 0, "refused": 0, "hashed": 0}
     items = _files(params)
     with (
-        replacing(path) as partial,
-        open(partial, "w", encoding="utf-8", newline="") as file,
+        replacing(path) as unfinished,
+        open(unfinished, "w", encoding="utf-8", newline="") as file,
         closing(HashCache(cache_path)) as cache,
         ThreadPoolExecutor(workers) as pool,  # threads: hashlib and the disk release Python's lock
     ):
@@ -68,7 +70,7 @@ def build_inventory(
         writer.writerow(("source", "sha256", "reason"))
         for chunk in iter(lambda: list(islice(items, CHUNK)), []):
             found = [os.path.join(root, item) for item in chunk if isinstance(item, str)]
-            answers = iter(_hashes(found, cache, pool, counts))
+            answers = iter(_hashes(found, params.max_pixels, cache, pool, counts))
             for item in chunk:
                 source, (digest, reason) = (item, next(answers)) if isinstance(item, str) else (item.source, ("", item.reason))
                 writer.writerow((source, digest, reason))
@@ -153,9 +155,11 @@ def _is_intact(key: Key, value: object) -> bool:
     return isinstance(value, bytes) and value == _packed(key, value[:SHA256_BYTES])
 
 
-def _hashes(paths: list[str], cache: HashCache, pool: ThreadPoolExecutor, counts: dict[str, int]) -> list[tuple[str, str]]:
+def _hashes(
+    paths: list[str], max_pixels: int, cache: HashCache, pool: ThreadPoolExecutor, counts: dict[str, int]
+) -> list[tuple[str, str]]:
     """Return (hash, reason), one of them empty, of every file; hash in threads what the cache does not know."""
-    keys = list(pool.map(_key, paths))
+    keys = list(pool.map(partial(_key, max_pixels=max_pixels), paths))
     known = cache.get([key for key in keys if not isinstance(key, str)])
     missing = [key for key in keys if not isinstance(key, str) and key not in known]
     fresh = dict(zip(missing, pool.map(_hash, missing), strict=True))
@@ -164,11 +168,13 @@ def _hashes(paths: list[str], cache: HashCache, pool: ThreadPoolExecutor, counts
     return [("", key) if isinstance(key, str) else fresh.get(key) or (known[key], "") for key in keys]
 
 
-def _key(path: str) -> Key | str:
-    """Return the key under which a file's hash is remembered, or why the file cannot be read."""
+def _key(path: str, max_pixels: int | None = None) -> Key | str:
+    """Return the key under which a file's hash is remembered, or why the file cannot be read, in the words of the index."""
     try:
         info = os.stat(path)
-    except OSError as error:
+        check_plain(info)
+        check_size(info.st_size, None if is_archive(path) else max_pixels)
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
         return refusal(error)
     return os.fsencode(os.path.abspath(path)), info.st_size, info.st_mtime_ns, info.st_ino
 

@@ -1,4 +1,4 @@
-"""The size of a WebP by its header (RFC 9649): its decoder takes memory for all pixels when it is made, before a size is known."""
+"""The size of a WebP by its header (RFC 9649): its decoder takes memory for all pixels at once, before Pillow knows a size."""
 
 from __future__ import annotations
 

@@ -128,7 +128,8 @@ def read_archive(suffix: str) -> Callable[[bytes, Path], bool]:
     """List it and read every member, each of which may be refused for itself."""
 
     def read(data: bytes, folder: Path) -> bool:
-        from nullscope.archives.reading import faults, members, read_source, refusal
+        from nullscope.archives.members import refusal
+        from nullscope.archives.reading import faults, members, read_source
 
         path = folder / f"{len(list(folder.iterdir()))}{suffix}"  # archives stay open, so each has a name of its own
         path.write_bytes(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -79,13 +80,76 @@ def test_long_manifests_come_in_batches(tmp_path):
         ("m.csv", None, "nothing there"),
         ("m.txt", "source", "expected a table named"),
         ("m.csv", "source,label\nx,real\n", "expected the columns source, label, subset, found source, label"),
-        ("m.csv", "", "cannot be read as a table"),
+        ("m.csv", "", "found none"),
         ("m.parquet", "no parquet", "cannot be read as a table"),
-        ("m.csv", "source,label,subset\nx,real\n", "cannot be read as a table"),
+        ("m.csv", "source;label;subset\nx;real;s\n", "it is separated by ';': save it with commas"),
+        ("m.csv", "source,label,subset,label\nx,real,s,fake\n", "the column label is there 2 times; expected it once"),
+        ("m.csv", 'source,label,subset\n"x,real,s\ny,real,s\n', "is a quote not closed"),
+        ("m.csv", "source,label,subset\nx,real,é\n".encode("latin-1"), r"is not text in UTF-8 \(byte 27\): save it as UTF-8"),
+        ("m.csv", "source,label,subset\n".encode("utf-16"), "is not text in UTF-8"),
     ],
 )
 def test_a_file_that_is_no_manifest_says_why(tmp_path, name, content, words):
     if content is not None:
-        (tmp_path / name).write_text(content)
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DatasetError, match=words):
         list(read_manifest(tmp_path / name))
+
+
+def test_a_manifest_that_is_no_file_is_not_opened(tmp_path):
+    """A pipe would hang, and a folder brings another error on every system."""
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "folder.csv").mkdir()
+    for name, words in (("pipe.csv", "a named pipe"), ("folder.csv", "a folder")):
+        with pytest.raises(DatasetError, match=f"cannot be read as a table: .*{words}"):
+            list(read_manifest(tmp_path / name))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_quoted_line_breaks_are_read_whatever_the_size(tmp_path, end):
+    """A column of prompts, beyond any block that a reader may take at once, behind a byte-order mark."""
+    prompt = '"a cat,\n""on"" a mat\r\n' + "very " * 400 + '"'
+    rows = [f"{k}.png,real,s,{prompt}" for k in range(2000)]
+    (tmp_path / "m.csv").write_bytes(("\ufeff" + end.join(["source,label,subset,prompt", *rows]) + end).encode())
+    assert [item.source for item in read_manifest(tmp_path / "m.csv")] == [f"{k}.png" for k in range(2000)]
+
+
+def test_columns_that_are_not_needed_do_not_matter(tmp_path):
+    """Empty at first, numbers later, then text; with one name for two of them."""
+    rows = [f"{k}.png,real,s,{'' if k < 5000 else k if k < 9000 else 'seven'},x" for k in range(10_000)]
+    (tmp_path / "m.csv").write_text("\n".join(["source,label,subset,note,note", *rows]))
+    assert len([item for item in read_manifest(tmp_path / "m.csv") if isinstance(item, Found)]) == 10_000
+
+
+@pytest.mark.parametrize("name", ["NA", "null", "nan", "None", "True", "007", "1e3", "a+b (50%)", "réel", "real"])
+def test_a_subset_is_text_whatever_it_is_called(tmp_path, name):
+    (tmp_path / "m.csv").write_text(f"source,label,subset\nx.png,real,{name}\n", encoding="utf-8")
+    pq.write_table(pa.table({"source": ["x.png"], "label": [0], "subset": [name]}), tmp_path / "m.parquet")
+    for suffix in ("csv", "parquet"):
+        assert list(read_manifest(tmp_path / f"m.{suffix}")) == [Found("x.png", f"all/{name}", 0)]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("x.png,real", "2 cells where the header names 3 columns"),
+        ("x.png,real,s,t", "4 cells where the header names 3 columns"),
+        ("a\0b.png,real,s", "a source with a NUL"),
+        ("file:///x.png,real,s", "expected a path relative to dataset.root"),
+        ("https://host/x.png,real,s", "expected a path relative to dataset.root"),
+        ("/etc/x.png,real,s", "expected a path relative to dataset.root"),
+        ("x.png,yes,s", "label 'yes'; expected real or fake"),
+    ],
+)
+def test_one_bad_row_is_refused_and_the_others_are_read(tmp_path, row, reason):
+    (tmp_path / "m.csv").write_text(f"source,label,subset\na.png,REAL,s\n{row}\n\nb.png,1.0,s\n")
+    first, refused, last = read_manifest(tmp_path / "m.csv")
+    assert (first, last) == (Found("a.png", "all/s", 0), Found("b.png", "all/s", 1))
+    assert isinstance(refused, Refused) and reason in refused.reason
+
+
+def test_needed_columns_of_a_parquet_are_text_or_numbers(tmp_path):
+    rows = {"source": pa.array(["x.png"]).dictionary_encode(), "label": [1.0], "subset": [14], "vector": [[0.5, 0.5]]}
+    assert list(read_manifest(written(tmp_path / "m.parquet", rows))) == [Found("x.png", "all/14", 1)]
+    with pytest.raises(DatasetError, match="expected text in the column source, found binary"):
+        list(read_manifest(written(tmp_path / "m.parquet", {**rows, "source": [b"x.png"]})))

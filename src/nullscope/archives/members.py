@@ -14,6 +14,8 @@ from typing import Protocol
 
 from nullscope.core.signatures import looks_like
 
+REPEATED = "another member has the same name and stands behind it: that one is read"
+
 
 class ArchiveError(OSError):
     """A file, an archive or a member of it that cannot be read."""

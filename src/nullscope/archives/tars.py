@@ -11,7 +11,7 @@ import re
 import tarfile
 from pathlib import Path
 
-from nullscope.archives.members import ArchiveError, Fault, Member, another_kind, normal, one_member, open_file
+from nullscope.archives.members import REPEATED, ArchiveError, Fault, Member, another_kind, normal, one_member, open_file
 
 BLOCK = tarfile.BLOCKSIZE  # bytes
 LONGEST_EXTENSION = 2**20  # bytes of a long name or of a pax header
@@ -28,7 +28,6 @@ REFUSED = {
     tarfile.BLKTYPE: "a device in a tar",
     tarfile.FIFOTYPE: "a named pipe in a tar",
 }
-REPEATED = "another member has the same name and stands behind it: that one is read"
 
 
 class Tar:

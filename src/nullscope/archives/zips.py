@@ -6,13 +6,12 @@ import os
 import zipfile
 from pathlib import Path
 
-from nullscope.archives.members import ArchiveError, Fault, Member, another_kind, normal, one_member, open_file
+from nullscope.archives.members import REPEATED, ArchiveError, Fault, Member, another_kind, normal, one_member, open_file
 from nullscope.archives.split_zip import SplitZip, first_part
 
 READ = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 METHODS = {1: "Shrink", 6: "Implode", 9: "Deflate64, as Windows writes above 2 GB", 93: "Zstandard", 95: "xz", 98: "PPMd"}
 HEAD = 512  # bytes that say what another file is
-REPEATED = "another member has the same name and stands behind it: that one is read"
 
 
 class Zip:

@@ -7,16 +7,18 @@ file beside them trains nothing again. DVC cannot look up imports while it reads
 from pathlib import Path
 
 from nullscope import detectors
-from nullscope.core.config import read_params, section_of
+from nullscope.core.config import load_params, read_params, section_of
 from nullscope.core.files import replacing_directory, write_json
 from nullscope.core.imports import closure
 from nullscope.core.ranks import launch
+from nullscope.images.degradations import ScoreParams
 
 OUT = Path("data/detector_code")
 
 
 def main() -> None:
     params = read_params()
+    load_params("score", ScoreParams)  # a misspelt degradation is found here, before any training, and not behind all of them
     names = section_of(params, "run.detectors")
     with replacing_directory(OUT) as partial:
         for name in names:

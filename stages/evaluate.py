@@ -5,12 +5,12 @@ usage: evaluate.py <detector>-<seed>
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from nullscope.core.config import read_params, section_of
 from nullscope.core.contracts import INDEX
 from nullscope.core.files import write_json
+from nullscope.core.launcher import arguments
 from nullscope.core.ranks import launch
 from nullscope.evaluation.metrics import evaluate_with_resamples, index_counts, seen_subsets
 from nullscope.evaluation.scores import TEST, check_complete, read_test_scores
@@ -18,9 +18,8 @@ from nullscope.tables.parquet import read_batches, write_table
 
 
 def main() -> None:
-    if len(sys.argv) != 2:
-        raise ValueError(f"expected one run, such as `ns_net-0`, found {sys.argv[1:]}")
-    run, scores = sys.argv[1], Path(f"scores/{sys.argv[1]}.parquet")
+    (run,) = arguments("<detector>-<seed>")
+    scores = Path(f"scores/{run}.parquet")
     rows, counts = read_test_scores(scores), index_counts(read_batches(Path("data/index.parquet"), INDEX))
     check_complete(rows, sum(count for (split, *_), count in counts.items() if split == TEST), scores)
     reals = section_of(read_params(), "dataset.reals")

@@ -4,7 +4,6 @@ usage: score.py <detector>-<seed>    scores every image as it is, and after ever
 """
 
 import itertools
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from tqdm import tqdm
 from nullscope.core import ranks
 from nullscope.core.config import load_params
 from nullscope.core.contracts import CLEAN, SCORES
+from nullscope.core.launcher import arguments
 from nullscope.images.degradations import Degraded, ScoreParams
 from nullscope.model_facts import WEIGHTS
 from nullscope.model_folder import load, patches_of
@@ -43,7 +43,7 @@ class Work(NamedTuple):
 
 
 def main() -> None:
-    run = sys.argv[1]
+    (run,) = arguments("<detector>-<seed>")
     model, device, params = Path("models") / run, ranks.device(), load_params("score", ScoreParams)
     detector, facts = load(model, device)
     texts = {split: TEXT / f"{split}.parquet" for split in SCORED_SPLITS}

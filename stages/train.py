@@ -4,7 +4,6 @@ All ranks train; what is written, shown and tracked is rank 0's.
 """
 
 import shutil
-import sys
 from pathlib import Path
 
 from tqdm import tqdm
@@ -13,6 +12,7 @@ from nullscope import detectors, tracking
 from nullscope.backbones.clip import WEIGHTS_FILE
 from nullscope.core import ranks
 from nullscope.core.config import load_params, read_params, section_of
+from nullscope.core.launcher import arguments
 from nullscope.detectors.base import Context
 from nullscope.model_facts import ModelFacts
 from nullscope.model_folder import save
@@ -28,7 +28,10 @@ CLIP, BLIP = Path("data/encoders/clip"), Path("data/encoders/blip")
 
 
 def main() -> None:
-    name, seed = sys.argv[1], int(sys.argv[2])
+    name, number = arguments("<detector>", "<seed>")
+    if not number.isdecimal():
+        raise ValueError(f"the seed: expected a whole number of at least 0, found {number!r}")
+    seed = int(number)
     tracking.check_store()  # a store that cannot be reached stops the stage here, before any training time is spent
     values = read_params()
     params, patches = section_of(values, f"detectors.{name}"), load_params("patches", PatchParams)
@@ -51,6 +54,8 @@ def main() -> None:
         caption=values["caption"],
         prepare=prepare,
         dataset=dataset["name"],
+        images=sum(shard.samples for shard in data.shards),
+        rendered=dataset["world"] is not None,
     )
     with tracking.live(name, seed, params, inputs=folder.name) as run:
         done, total, silent = len(training.history), len(training), ranks.rank() > 0

@@ -46,11 +46,23 @@ MAY_IMPORT = {
     "training": {"backbones", "detectors", "model_folder", "shards", "tables", "validation"},
     "validation": {"detectors", "scoring", "shards", "tables"},
     "scoring": {"detectors", "shards", "tables"},
-    "prediction": {"backbones", "caption_writer", "images", "model_facts", "model_folder", "ops", "scoring", "shards", "tables"},
+    "prediction": {
+        "archives",
+        "backbones",
+        "caption_writer",
+        "images",
+        "model_facts",
+        "model_folder",
+        "ops",
+        "scoring",
+        "shards",
+        "sources",
+        "tables",
+    },
     "report": {"evaluation", "records", "shards", "tables", "world"},
     "tracking": {"evaluation"},
     "nullscope": {"prediction"},
-    "cli": {"backbones", "fetching", "model_folder", "prediction", "report", "shards", "tracking"},
+    "cli": {"backbones", "fetching", "model_facts", "model_folder", "prediction", "report", "shards", "tracking"},
 }
 # Rooms that a stage uses without a change of its result. `caption` and `shard` check every original against its hash in the
 # index: with other code of `archives` they get the same bytes, or an error. `audit` prints a table of the report at its end.

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from nullscope.prediction import Judge
 
 
-def load(folder: str | os.PathLike, device: str | None = None, *, workers: int = 0, verify: bool = False) -> Judge:
+def load(
+    folder: str | os.PathLike, device: str | None = None, *, workers: int = 0, verify: bool = False, anyway: bool = False
+) -> Judge:
     """Return the trained detector in ``folder``, ready to judge images: `nullscope.prediction.Judge` says how.
 
         from nullscope import load
@@ -19,4 +21,4 @@ def load(folder: str | os.PathLike, device: str | None = None, *, workers: int =
     """
     from nullscope.prediction import Judge  # torch takes seconds to import: not before it is needed
 
-    return Judge(folder, device, workers=workers, verify=verify)
+    return Judge(folder, device, workers=workers, verify=verify, anyway=anyway)

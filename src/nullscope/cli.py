@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
+
+from nullscope.core import streams
 
 if TYPE_CHECKING:
     from nullscope.prediction import Verdict
@@ -18,6 +21,12 @@ PATH, FOLDER = click.Path(path_type=Path), click.Path(exists=True, file_okay=Fal
 WIDE = 100_000  # columns: a path is never cut, in a pipe or in a terminal, which wraps it
 
 # Each command imports what it needs: torch takes seconds, and `--help` should not.
+
+
+def run() -> None:
+    """Run the command; the script ``nullscope`` begins here."""
+    with streams.guarded():
+        main()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,19 +46,24 @@ def main() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="CSV with the columns source and caption, for a detector that needs captions; it writes those that are missing.",
 )
+@click.option("--anyway", is_flag=True, help="Give verdicts also with a detector that has seen nothing but rendered scenes.")
 @click.option("--json", "style", flag_value="json", help="One JSON object a line: source, logit, score, fake (or refused).")
 @click.option("--csv", "style", flag_value="csv", help="Comma-separated: source, logit, score, fake, refused.")
-def predict(images: tuple[str, ...], model: Path, captions: Path | None, style: str | None) -> None:
+def predict(images: tuple[str, ...], model: Path, captions: Path | None, anyway: bool, style: str | None) -> None:
     """Score images: how generated does each of them look?
 
-    IMAGE is a file, a folder (all files below it), or - for a list of them on standard input, one a line.
+    IMAGE is a file, a folder or archive (all files below it), a member of one (ARCHIVE::MEMBER), or - for a list of them on
+    standard input, one a line or with NUL between them.
 
     \b
     score  from 0 (photograph) to 1 (generated); above 0.5 counts as generated
     logit  the same before the sigmoid: above 0 counts as generated
 
-    A score is no probability unless the detector was calibrated on images like yours. The exit status is 0 when all images were
-    scored, 1 when some were refused (each is named with the reason), 2 when nothing could be done.
+    A score is no probability unless the detector was calibrated on images like yours. A detector that was trained on the embedded
+    world has seen nothing but rendered scenes: its scores are no verdicts, unless you say --anyway.
+
+    The exit status is 0 when all images were scored, 1 when some were refused (each is named with the reason), 2 when nothing
+    could be done, 3 when results could not be written.
 
     \b
     Examples:
@@ -58,13 +72,19 @@ def predict(images: tuple[str, ...], model: Path, captions: Path | None, style: 
       find . -name '*.png' | nullscope predict - --model models/ns_net-0 --json
     """
     from nullscope.core import ranks
+    from nullscope.model_facts import trained_on
     from nullscope.prediction import Judge, expand
 
-    found = list(expand(_sources(images)))
+    ignored: Counter[str] = Counter()
+    try:
+        found = list(expand(_sources(images), ignored))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     files = [item for item in found if isinstance(item, str)]
     try:
         given = _read_captions(captions) if captions else {}
-        verdicts = Judge(model, workers=ranks.workers()).predict_many(files, given)
+        judge = Judge(model, workers=ranks.workers(), anyway=anyway)
+        verdicts = judge.predict_many(files, given)
         if given and given.keys().isdisjoint(files):
             raise ValueError(
                 f"{captions}: none of its {len(given)} captions is of an image that was asked for; the column source must hold "
@@ -74,6 +94,11 @@ def predict(images: tuple[str, ...], model: Path, captions: Path | None, style: 
         refused = {"json": _print_json, "csv": _print_csv, None: _print_table}[style](shown)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    click.echo(f"{_counted(len(found) - refused, refused, ignored)}; {model}: {trained_on(judge.facts)}", err=True)
+    if not judge.judges:
+        click.echo(
+            "no verdicts: this detector has never seen a photograph, nor a picture like yours (--anyway gives them)", err=True
+        )
     sys.exit(1 if refused else 0)
 
 
@@ -231,9 +256,15 @@ def _read_captions(path: Path) -> dict[str, str]:
 def _sources(images: tuple[str, ...]) -> Iterator[str]:
     for image in images:
         if image == "-":
-            yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
+            yield from streams.lines(sys.stdin)
         else:
             yield image
+
+
+def _counted(scored: int, refused: int, ignored: Counter[str]) -> str:
+    """Return how many files there were of each kind."""
+    reasons = ", ".join(f"{files} {why.replace('_', ' ')}" for why, files in sorted(ignored.items()))
+    return f"{scored} scored, {refused} refused, {ignored.total()} ignored" + (f" ({reasons})" if reasons else "")
 
 
 def _progress(verdicts: Iterable[Verdict], total: int, style: str | None) -> Iterable[Verdict]:
@@ -247,7 +278,7 @@ def _progress(verdicts: Iterable[Verdict], total: int, style: str | None) -> Ite
 def _print_json(verdicts: Iterable[Verdict]) -> int:
     refused = 0
     for verdict in verdicts:
-        click.echo(json.dumps(verdict.as_dict(), ensure_ascii=False))
+        click.echo(json.dumps(verdict.as_dict(), ensure_ascii=not streams.holds_everything(sys.stdout), allow_nan=False))
         refused += verdict.refused is not None
     return refused
 
@@ -274,10 +305,10 @@ def _print_table(verdicts: Iterable[Verdict]) -> int:
         if verdict.refused is not None:
             refused.append(verdict)
         else:
-            word = "generated" if verdict.fake else "real"
-            table.add_row(word, f"{verdict.score:.3f}", f"{verdict.logit:+.2f}", Text(verdict.source))
+            word = {True: "generated", False: "real", None: "-"}[verdict.fake]
+            table.add_row(word, f"{verdict.score:.3f}", f"{verdict.logit:+.2f}", Text(streams.printable(verdict.source)))
     if table.row_count:
         Console(width=WIDE).print(table)
     for verdict in refused:
-        click.echo(f"refused: {verdict.source}: {verdict.refused}", err=True)
+        click.echo(streams.printable(f"refused: {verdict.source}: {verdict.refused}"), err=True)
     return len(refused)

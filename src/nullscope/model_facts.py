@@ -20,7 +20,7 @@ from pydantic import Field
 from nullscope.core.config import Params, ParamsError, validate
 from nullscope.core.files import sha256, write_json
 
-FORMAT = 4  # of the folder; another one is refused
+FORMAT = 5  # of the folder; another one is refused
 FACTS, WEIGHTS, HISTORY = "detector.json", "weights.safetensors", "history.csv"
 ALWAYS_VERIFIED = 64 * 2**20  # bytes of a file that is hashed at every loading, in 0.05 s; of a larger one the size is compared
 
@@ -45,8 +45,18 @@ class ModelFacts(Params):
     caption: dict[str, Any]  # the parameters of BLIP, for a detector that needs captions at inference
     prepare: list[str] = Field(default_factory=list)  # what is done to every image first (`nullscope.images.preparation`)
     dataset: str = ""  # name of the data set it was trained on
+    images: int = 0  # that it was trained on
+    rendered: bool = False  # all of them scenes of the embedded world, none of them pictures of anything else
     weights: Literal["retrained", "official"] = "retrained"  # in this pipeline, or those that its authors released
     backbones: dict[str, dict[str, FileFacts]] = Field(default_factory=dict)  # frozen, by name and file; `save` fills it in
+
+
+def trained_on(facts: ModelFacts) -> str:
+    """Return what a model was trained on, as every door says it."""
+    if not facts.dataset:
+        return "it is not known what it was trained on"
+    of = "rendered scenes of the embedded world" if facts.rendered else "images"
+    return f"trained on `{facts.dataset}`: {facts.images:,} {of}"
 
 
 def write_facts(folder: Path, facts: ModelFacts) -> None:

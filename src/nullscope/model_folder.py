@@ -25,6 +25,7 @@ from nullscope.detectors.base import Context, Detector
 from nullscope.model_facts import AGAIN, HISTORY, WEIGHTS, ModelFacts, check_backbones, file_facts, read_facts, write_facts
 from nullscope.ops.patches import PatchParams
 
+SHOWN = 4  # names of tensors in an error
 CAPTION_BACKBONES = ("blip", "clip")  # what writes the caption of a test image, and what encodes it
 
 
@@ -39,7 +40,8 @@ def save(
 
     ``folders`` are those of the frozen backbones by name; the ones that the detector needs are linked, and their hashes written
     to ``facts``. ``history`` has a row per step of the training; None, for weights that were not trained here, writes no file.
-    Raises `ValueError` if the detector's adapters were merged (there is nothing left of them to write), or a folder is lacking.
+    Raises `ValueError` if the detector's adapters were merged (there is nothing left of them to write), a weight is no number, or
+    a folder is lacking.
     """
     names = _needed(detector)
     lacking = [name for name in names if name not in folders]
@@ -48,9 +50,11 @@ def save(
     with replacing_directory(directory) as partial:
         for name in names:
             _link_folder(folders[name], partial / name)
+        weights = kept(detector)
+        check_numbers(weights)
         hashes = {name: file_facts(partial / name) for name in names}
         write_facts(partial, facts.model_copy(update={"backbones": hashes}))
-        save_file(kept(detector), partial / WEIGHTS)
+        save_file(weights, partial / WEIGHTS)
         if history is not None:
             _write_history(partial / HISTORY, list(history))
 
@@ -82,6 +86,7 @@ def load_unmerged(directory: Path, *, verify: bool = False) -> tuple[Detector, M
         raise ValueError(f"{directory}: {facts.detector} needs the backbones {', '.join(lacking)}, the folder has none; {AGAIN}")
     try:
         restore(detector, weights)
+        check_numbers(weights)
     except ValueError as error:
         raise ValueError(f"{directory}: {error}; {AGAIN}") from None
     return detector, facts
@@ -107,6 +112,13 @@ def kept(detector: Detector) -> dict[str, Tensor]:
     return dict(sorted(detached(dict(detector.kept_state())).items()))
 
 
+def check_numbers(weights: Mapping[str, Tensor]) -> None:
+    """Raise `ValueError` if a weight is no number: every logit would be none either."""
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"{name}: {int((~torch.isfinite(tensor)).sum())} of {tensor.numel()} weights are no numbers")
+
+
 def detached(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return tensors as safetensors wants them: on the CPU, contiguous, without a graph."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -120,11 +132,14 @@ def restore(detector: Detector, weights: dict[str, Tensor]) -> None:
     current = dict(detector.kept_state())
     if current.keys() != weights.keys():
         difference = sorted(current.keys() ^ weights.keys())
-        raise ValueError(f"weights do not fit the detector: expected and found differ in {difference}")
+        more = f" and {len(difference) - SHOWN} more" if len(difference) > SHOWN else ""
+        raise ValueError(f"weights do not fit the detector: expected and found differ in {', '.join(difference[:SHOWN])}{more}")
     for name, tensor in weights.items():
         if isinstance(current[name], torch.nn.Parameter):
             if current[name].shape != tensor.shape:
                 raise ValueError(f"{name}: expected the shape {tuple(current[name].shape)}, found {tuple(tensor.shape)}")
+            if current[name].dtype != tensor.dtype:
+                raise ValueError(f"{name}: expected {current[name].dtype}, found {tensor.dtype}")
             with torch.no_grad():
                 current[name].copy_(tensor)
         else:

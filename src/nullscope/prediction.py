@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -18,6 +19,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from nullscope.archives.members import refusal
+from nullscope.archives.reading import is_archive, parts_of, read_source, why_not_opened
 from nullscope.core import ranks
 from nullscope.core.contracts import REAL, image_id
 from nullscope.images.decoder import ImageError, check_pixels, decode, pixels_of
@@ -28,6 +31,7 @@ from nullscope.model_folder import load, patches_of
 from nullscope.ops.patches import PatchParams, select
 from nullscope.scoring import logits, one_thread
 from nullscope.shards.loading import Rows, Stacks
+from nullscope.sources.folders import ANYWHERE, UNNAMEABLE, Ignored, Listed, Packed, Refused, escaped, everything, is_utf8, unpack
 from nullscope.tables.text import TextTable
 
 if TYPE_CHECKING:
@@ -47,6 +51,7 @@ class Verdict:
     source: str  # the path as it was given; ``bytes``, ``image`` or ``array`` for what has none
     logit: float | None = None
     refused: str | None = None
+    judged: bool = True  # whether the score is a verdict; not that of a detector that has seen nothing like the image
 
     @property
     def score(self) -> float:
@@ -54,9 +59,12 @@ class Verdict:
         return 1 / (1 + math.exp(-max(-700.0, self._known())))
 
     @property
-    def fake(self) -> bool:
-        """Whether the image is taken for a generated one: a score above one half. Raises `ValueError` if it was refused."""
-        return self._known() > 0
+    def fake(self) -> bool | None:
+        """Whether the image is taken for a generated one: a score above one half; None where the score is no verdict.
+
+        Raises `ValueError` if the image was refused.
+        """
+        return self._known() > 0 if self.judged else None
 
     def as_dict(self) -> dict[str, object]:
         """Return what is printed: ``source``, ``logit``, ``score``, ``fake``, or ``source`` and ``refused``."""
@@ -84,16 +92,25 @@ class Judge:
     logits differ a little**; where the file is at hand, give its path. An unchanged PIL image cannot be told from an edited one,
     so it counts as pixels too.
 
+    *Verdicts.* A detector that was trained on the embedded world has seen rendered scenes alone. It gives scores and no verdicts
+    (`Verdict.fake` is None), unless it is told to by ``anyway``.
+
     *Refusals.* A file that cannot be read, is no image, or is too large or too small gets a verdict that says so. Something that
     is none of the above raises `TypeError`.
     """
 
     def __init__(
-        self, folder: str | os.PathLike, device: str | torch.device | None = None, *, workers: int = 0, verify: bool = False
+        self,
+        folder: str | os.PathLike,
+        device: str | torch.device | None = None,
+        *,
+        workers: int = 0,
+        verify: bool = False,
+        anyway: bool = False,
     ) -> None:
         """``folder``: of a trained detector, such as models/ns_net-0. ``device``: such as ``cpu`` or ``cuda``; None: CUDA where
         there is one, or what ``NULLSCOPE_DEVICE`` says. ``workers``: processes that read and decode, for many images; 0: this
-        one. ``verify``: compare the hashes of large backbones too.
+        one. ``verify``: compare the hashes of large backbones too. ``anyway``: give verdicts whatever it was trained on.
 
         Raises `ValueError` if the folder is no trained detector or is damaged, or if there is no such device.
         """
@@ -102,6 +119,7 @@ class Judge:
         torch.set_num_threads(threads)  # the caller's affair: `ranks.device` is meant for stages
         self.folder, self.workers = Path(folder), workers
         self.detector, self.facts = load(self.folder, self.device, verify=verify)
+        self.judges = anyway or not self.facts.rendered
         self.needs_captions = self.detector.captions_at_inference
         self._writer = None
         if self.needs_captions:
@@ -138,7 +156,7 @@ class Judge:
         """Return the verdicts on what was read, in order."""
         inputs = [item for item in read if isinstance(item, _Input)]
         found = iter(self._logits(inputs) if inputs else ())
-        return [Verdict(item.source, logit=next(found)) if isinstance(item, _Input) else item for item in read]
+        return [Verdict(item.source, next(found), judged=self.judges) if isinstance(item, _Input) else item for item in read]
 
     def _logits(self, inputs: list[_Input]) -> list[float]:
         stacks = Stacks(len(inputs))
@@ -163,20 +181,50 @@ class Judge:
             raise ValueError(f"{self.facts.detector} needs no captions; leave them out")
 
 
-def expand(sources: Iterable[str]) -> Iterator[str | Verdict]:
-    """Yield the files that ``sources`` name, folders with all their visible files in the order of their names.
+def expand(sources: Iterable[str], ignored: Counter[str]) -> Iterator[str | Verdict]:
+    """Yield the files that ``sources`` name: files, folders with all below them, archives, ``<archive>::<member>``.
 
-    A folder without files is refused. Files need not exist: that is found out when they are read.
+    This is the walk of the index: the same files are found, refused, in the same words, and ignored. ``ignored`` counts the last
+    by the reason. Files need not exist: that is found out when they are read.
     """
     for source in sources:
-        path = Path(source)
-        if not path.is_dir():
-            yield source
+        if not is_utf8(source):
+            yield Verdict(escaped(source), refused=UNNAMEABLE)
             continue
-        files = [file for file in sorted(path.rglob("*")) if file.is_file() and not _hidden(file.relative_to(path))]
-        yield from map(str, files)
-        if not files:
-            yield Verdict(source, refused="the folder holds no files")
+        try:
+            yield from _within(source, ignored)
+        except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+            yield Verdict(source, refused=refusal(error))
+
+
+def _within(source: str, ignored: Counter[str]) -> Iterator[str | Verdict]:
+    """Yield the files of one source. Raises `OSError` if there is nothing that can be read."""
+    path, name = Path(source), os.path.basename(source)
+    if parts_of(path)[0] is not None:
+        yield source
+    elif path.is_dir():
+        yield from _below(source, everything(path), ignored)
+    elif reason := why_not_opened(name):
+        yield Verdict(source, refused=reason)
+    elif is_archive(name):
+        yield from _below(os.path.dirname(source), [Packed(name, ANYWHERE)], ignored)
+    else:
+        yield source
+
+
+def _below(folder: str, items: Iterable[Listed | Packed], ignored: Counter[str]) -> Iterator[str | Verdict]:
+    """Yield what lies below a folder; a folder without files is refused."""
+    found = False
+    for outer in items:
+        for item in unpack(Path(folder), outer) if isinstance(outer, Packed) else [outer]:
+            if isinstance(item, Ignored):
+                ignored[item.why] += item.files
+                continue
+            found = True
+            place = os.path.join(folder, item.source)
+            yield Verdict(place, refused=item.reason) if isinstance(item, Refused) else place
+    if not found:
+        yield Verdict(folder, refused="the folder holds no files")
 
 
 def pixels_id(image_HWC: NDArray[np.uint8]) -> str:
@@ -216,10 +264,8 @@ class _Reader(Dataset):
         try:
             identity, image = self._pixels(asked.item)
             arrays = self._arrays(image, identity)
-        except OSError as error:
-            return Verdict(source, refused=error.strerror or str(error))
-        except ValueError as error:  # an `ImageError`, or a path with a null character
-            return Verdict(source, refused=str(error))
+        except (OSError, MemoryError, ValueError) as error:  # ValueError: an `ImageError`, or a path with a NUL
+            return Verdict(source, refused=refusal(error))
         wanted = self.reader is not None and asked.caption is None
         return _Input(source, arrays, asked.caption, self.reader(image) if wanted else None)
 
@@ -232,7 +278,7 @@ class _Reader(Dataset):
         if isinstance(item, np.ndarray):
             check_pixels(item.shape[1], item.shape[0], limit)
             return pixels_id(item), np.ascontiguousarray(item)
-        data = Path(item).read_bytes() if isinstance(item, (str, os.PathLike)) else bytes(item)
+        data = read_source(Path(item), max_pixels=limit) if isinstance(item, (str, os.PathLike)) else bytes(item)
         return image_id(data), decode(data, max_pixels=limit)
 
     def _arrays(self, image_HWC: NDArray[np.uint8], identity: str) -> dict[str, NDArray]:
@@ -264,7 +310,3 @@ def _source(item: Item) -> str:
 
 def _as_is(read: list[_Input | Verdict]) -> list[_Input | Verdict]:
     return read
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)

@@ -9,7 +9,7 @@ computed for the copies is dropped. On the CPU a pass uses one thread, since a s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,6 +37,8 @@ def score(detector: Detector, rows: Rows, device: torch.device, text: TextTable 
     Both float32 on the CPU; a logit above 0 means generated. ``text`` holds the captions' features, where the detector asks for
     them at inference. All is computed in float32, whatever the detector was trained in: in bf16 a logit has three digits, and
     many would be ties. The host fetches nothing from the device before the last batch is on its way.
+
+    Raises `ValueError` if a logit is no number. Any comparison with it is false, so the image would count as real.
     """
     detector.eval()
     logit, feature, places = [], [], []
@@ -47,7 +49,19 @@ def score(detector: Detector, rows: Rows, device: torch.device, text: TextTable 
             logit.append(detector.classify(feature_BK).float()[: len(place)])
             places.append(place)
     back = torch.from_numpy(np.argsort(np.concatenate(places)))
-    return torch.cat(logit).cpu()[back], torch.cat(feature).cpu()[back]
+    logit_N = torch.cat(logit).cpu()[back]
+    _check_numbers(logit_N, rows.image_ids)
+    return logit_N, torch.cat(feature).cpu()[back]
+
+
+def _check_numbers(logit_N: Tensor, image_ids: Sequence[str]) -> None:
+    wrong = torch.nonzero(~torch.isfinite(logit_N)).flatten().tolist()
+    if wrong:
+        named = f"image {image_ids[wrong[0]]}" if len(image_ids) > 1 else "the image"
+        raise ValueError(
+            f"the detector's logit of {named} is {logit_N[wrong[0]].item()} ({len(wrong)} of {len(logit_N)} are no numbers): "
+            "no score; its weights are damaged, or its training has diverged"
+        )
 
 
 def logits(detector: Detector, rows: Rows, device: torch.device, text: TextTable | None = None) -> list[float]:

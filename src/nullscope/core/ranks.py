@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -32,6 +33,8 @@ from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, TypeVar
 
+from nullscope.core import launcher, streams
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FRESH_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"  # of torch's launcher, see `_join`
+DEVICE = re.compile(r"cpu|cuda(:\d{1,4})?")
 RESTARTS = 1  # of all ranks, after the death of one
 ANSWER = timedelta(minutes=10)  # how long a rank waits for the others within a step of training
 PATIENCE = timedelta(days=1)  # and at a barrier, where one may have had more to do
@@ -54,18 +58,18 @@ def workers() -> int:
 
     Default: the CPUs this process may use, shared with the other ranks of this machine.
     """
-    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    return _positive("NULLSCOPE_WORKERS", max(1, len(os.sched_getaffinity(0)) // ranks_here))
+    ranks_here = launcher.local("LOCAL_WORLD_SIZE", 1)
+    return launcher.positive("NULLSCOPE_WORKERS", max(1, len(os.sched_getaffinity(0)) // ranks_here))
 
 
 def rank() -> int:
     """Return the number of this process, from 0."""
-    return int(os.environ.get("RANK", 0))
+    return launcher.position().rank
 
 
 def world_size() -> int:
     """Return the number of processes that share this stage's work."""
-    return int(os.environ.get("WORLD_SIZE", 1))
+    return launcher.position().world_size
 
 
 def mine(work: Sequence[T]) -> Sequence[T]:
@@ -89,21 +93,31 @@ def launch(main: Callable[[], None], *, alone: bool = False) -> None:
     Processes started by the launcher (by us, or by a user's own ``torchrun``) find ``RANK`` set and run ``main``. A stage whose
     work cannot be shared says ``alone`` and runs once; under a user's launcher, on rank 0. What is wrong with the input ends as
     one line and status 1, not as a traceback: `ValueError` and `OSError` are ours to explain, anything else is a bug and shows
-    itself.
+    itself. ``--help`` prints what the script says of itself.
     """
-    try:
-        wanted = 1 if alone else _positive("NULLSCOPE_RANKS", 1)
-        if wanted > 1 and "RANK" not in os.environ:
-            elastic = ["--standalone", f"--nproc-per-node={wanted}", f"--max-restarts={RESTARTS}"]
-            command = [sys.executable, "-m", "torch.distributed.run", *elastic, *sys.argv]
-            sys.exit(subprocess.call(command, env={**os.environ, FRESH_STORE: "1"}))
-        if not alone or rank() == 0:
-            main()
-        barrier()
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted")
+    with streams.guarded():
+        try:
+            _launch(main, alone)
+        except (ValueError, OSError, MemoryError) as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            sys.exit(f"error: {error or 'there is not enough memory'}")
+        except KeyboardInterrupt:
+            sys.exit("interrupted")
+
+
+def _launch(main: Callable[[], None], alone: bool) -> None:
+    if {"-h", "--help"} & {*sys.argv[1:]}:
+        print(sys.modules[main.__module__].__doc__)
+        return
+    wanted = 1 if alone else launcher.positive("NULLSCOPE_RANKS", 1)
+    if wanted > 1 and "RANK" not in os.environ:
+        elastic = ["--standalone", f"--nproc-per-node={wanted}", f"--max-restarts={RESTARTS}"]
+        command = [sys.executable, "-m", "torch.distributed.run", *elastic, *sys.argv]
+        sys.exit(subprocess.call(command, env={**os.environ, FRESH_STORE: "1"}))
+    if not alone or rank() == 0:
+        main()
+    barrier()
 
 
 def barrier() -> None:
@@ -221,11 +235,10 @@ def device(name: str | None = None) -> torch.device:
 
     name = name or os.environ.get("NULLSCOPE_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    try:
-        chosen = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"device (NULLSCOPE_DEVICE): expected `cpu`, `cuda` or `cuda:N`, found {name!r}") from None
+        name = f"cuda:{launcher.local('LOCAL_RANK', 0)}"
+    if not DEVICE.fullmatch(name):  # torch knows others, which nothing here was tried on
+        raise ValueError(f"device (NULLSCOPE_DEVICE): expected `cpu`, `cuda` or `cuda:N`, found {name!r}")
+    chosen = torch.device(name)
     if chosen.type == "cuda" and (not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count()):
         raise ValueError(f"device {name} (NULLSCOPE_DEVICE): this machine has {torch.cuda.device_count()} CUDA devices")
     if chosen.type == "cpu":
@@ -235,12 +248,3 @@ def device(name: str | None = None) -> torch.device:
     if chosen.type == "cuda" and chosen.index is not None:
         torch.cuda.set_device(chosen)  # or every rank would take some memory of the first one
     return chosen
-
-
-def _positive(name: str, default: int) -> int:
-    text = os.environ.get(name, "").strip()
-    if not text:
-        return default
-    if not text.isdigit() or int(text) < 1:
-        raise ValueError(f"{name}: expected a whole number of at least 1, found {text!r}")
-    return int(text)

@@ -32,9 +32,12 @@ class Scores:
 def read_test_scores(path: Path, *, clean_only: bool = False) -> pa.Table:
     """Return the rows of the test split of ``scores/<run>.parquet`` (`contracts.SCORES`), in the order of the file.
 
-    ``clean_only`` leaves out the degraded images. Raises `ContractError` on other columns.
+    ``clean_only`` leaves out the degraded images. Raises `ContractError` on other columns, or where a logit is no number.
     """
     rows = read_table(path, SCORES)
+    if len(rows) and not pc.all(pc.is_finite(rows["logit"])).as_py():
+        wrong = len(rows) - pc.sum(pc.is_finite(rows["logit"])).as_py()
+        raise ContractError(f"{path}: {wrong} of {len(rows)} logits are no numbers; score again (`dvc repro score`)")
     rows = rows.filter(pc.equal(rows["split"], TEST))
     return rows.filter(pc.equal(rows["degradation"], CLEAN)) if clean_only else rows
 

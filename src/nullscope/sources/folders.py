@@ -22,7 +22,8 @@ from nullscope.core.contracts import LABEL_FOLDERS, REAL
 from nullscope.sources.dataset import LABEL_WORDS, DatasetError
 
 HIDDEN_NAMES = ("thumbs.db", "desktop.ini")  # what Windows leaves in folders; names with a leading dot are hidden too
-Item = Union["Found", "Refused", "Ignored"]
+Listed = Union["Found", "Refused", "Ignored"]
+UNNAMEABLE = "the name is not UTF-8; neither Parquet nor DVC can hold it: rename it"
 HIDDEN, OUTSIDE, UNPACKED = "hidden", "outside_label_folders", "unpacked_beside_the_archive"  # why files are ignored
 
 
@@ -62,7 +63,7 @@ class Packed:
     place: Place  # where its members lie, as if unpacked
 
 
-def walk(root: Path, labels: Mapping[str, int] = LABEL_FOLDERS) -> Iterator[Item | Packed]:
+def walk(root: Path, labels: Mapping[str, int] = LABEL_FOLDERS) -> Iterator[Listed | Packed]:
     """Yield everything below ``root`` in the order of its names, in memory of one folder at a time.
 
     Symbolic links are followed; one that leads back to a folder above it is refused. No file is opened.
@@ -106,20 +107,23 @@ class Place:
         return None if self.label is None else Found(source, self.folder or ".", self.label)
 
 
-def everything(folder: Path) -> Iterator[Item | Packed]:
+def everything(folder: Path) -> Iterator[Listed | Packed]:
     """Yield everything below a folder as `walk` does, whatever the names of the folders: every file is found.
 
     Raises `OSError` if ``folder`` cannot be listed.
     """
-    top, anywhere = os.stat(folder), Place("", ".", REAL, {})
-    yield from _walk(_entries(folder), anywhere, {(top.st_dev, top.st_ino): "."})
+    top = os.stat(folder)
+    yield from _walk(_entries(folder), ANYWHERE, {(top.st_dev, top.st_ino): "."})
 
 
-def _walk(entries: list[os.DirEntry[str]], place: Place, above: dict[tuple[int, int], str]) -> Iterator[Item | Packed]:
+ANYWHERE = Place("", ".", REAL, {})  # where no folder's name has a meaning; the label is not looked at
+
+
+def _walk(entries: list[os.DirEntry[str]], place: Place, above: dict[tuple[int, int], str]) -> Iterator[Listed | Packed]:
     ignored: Counter[str] = Counter()
     for entry in entries:
         source = place.prefix + entry.name
-        if not _is_utf8(source):
+        if not is_utf8(source):
             yield _unnameable(source, place)
         elif _is_hidden(entry.name):
             ignored[HIDDEN] += 1
@@ -130,7 +134,7 @@ def _walk(entries: list[os.DirEntry[str]], place: Place, above: dict[tuple[int, 
     yield from (Ignored(place.here, files, why) for why, files in sorted(ignored.items()))
 
 
-def _file(name: str, place: Place, ignored: Counter[str]) -> Iterator[Item | Packed]:
+def _file(name: str, place: Place, ignored: Counter[str]) -> Iterator[Listed | Packed]:
     """Yield a plain file as an image, as an archive, or as an archive that cannot be opened; its name says which."""
     source, reason = place.prefix + name, why_not_opened(name)
     if is_archive(name):
@@ -145,7 +149,7 @@ def _file(name: str, place: Place, ignored: Counter[str]) -> Iterator[Item | Pac
 
 def _follow(
     entry: os.DirEntry[str], place: Place, above: dict[tuple[int, int], str], ignored: Counter[str]
-) -> Iterator[Item | Packed]:
+) -> Iterator[Listed | Packed]:
     """Yield what an entry leads to that is not a plain file: a folder, a link, or a device, which is refused."""
     source = place.prefix + entry.name
     try:
@@ -170,7 +174,7 @@ def _follow(
         yield from _walk(entries, inner, {**above, key: source})
 
 
-def unpack(root: Path, packed: Packed) -> Iterator[Item]:
+def unpack(root: Path, packed: Packed) -> Iterator[Listed]:
     """Yield the members of an archive in the order of their names, as `walk` would if they were unpacked.
 
     A member that lies unpacked beside the archive, under its name and of its size, is ignored: it would count twice. Only the
@@ -191,7 +195,7 @@ def unpack(root: Path, packed: Packed) -> Iterator[Item]:
     for name in sorted(found, key=os.fsencode):
         folder, _, base = name.rpartition("/")
         where, source = _enter(places, folder), f"{packed.source}{SEPARATOR}{name}"
-        if not _is_utf8(name):
+        if not is_utf8(name):
             yield _unnameable(source, place)
         elif _lies_at(root / place.prefix / name, found[name].size):
             ignored[place.here, UNPACKED] += 1
@@ -210,7 +214,7 @@ def unpack(root: Path, packed: Packed) -> Iterator[Item]:
 
 def _lost(packed: Packed, fault: Fault) -> Refused:
     source = f"{packed.source}{SEPARATOR}{fault.name}" if fault.name else packed.source
-    return Refused(_escaped(source), fault.reason, packed.place.folder)
+    return Refused(escaped(source), fault.reason, packed.place.folder)
 
 
 def _lies_at(path: Path, size: int) -> bool:
@@ -256,7 +260,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _unnameable(source: str, place: Place) -> Refused:
-    return Refused(_escaped(source), "the name is not UTF-8; neither Parquet nor DVC can hold it: rename it", place.folder)
+    return Refused(escaped(source), UNNAMEABLE, place.folder)
 
 
 def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
@@ -264,7 +268,8 @@ def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
         return sorted(entries, key=lambda entry: os.fsencode(entry.name))
 
 
-def _is_utf8(name: str) -> bool:
+def is_utf8(name: str) -> bool:
+    """Return whether a name is text, and not bytes of another encoding."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:  # Python stands in for bytes that it cannot decode with lone surrogates
@@ -272,5 +277,6 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _escaped(name: str) -> str:
+def escaped(name: str) -> str:
+    """Return a name with the bytes that are not UTF-8 as ``\\xNN``."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

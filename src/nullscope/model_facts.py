@@ -11,11 +11,12 @@ A model folder holds all that a prediction needs:
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from nullscope.core.config import Params, ParamsError, validate
 from nullscope.core.files import sha256, write_json
@@ -30,7 +31,7 @@ AGAIN = "get it again (`dvc pull`), or train it again (`dvc repro train`)"
 class FileFacts(Params):
     """One file of a frozen backbone."""
 
-    bytes: int
+    bytes: NonNegativeInt
     sha256: str  # hexadecimal
 
 
@@ -41,11 +42,11 @@ class ModelFacts(Params):
     seed: int
     params: dict[str, Any]  # of the detector, as `nullscope.detectors.build` takes them
     patches: dict[str, Any]  # how mosaics are made (`nullscope.ops.patches.PatchParams`)
-    max_pixels: int  # larger images are refused
+    max_pixels: PositiveInt  # larger images are refused
     caption: dict[str, Any]  # the parameters of BLIP, for a detector that needs captions at inference
     prepare: list[str] = Field(default_factory=list)  # what is done to every image first (`nullscope.images.preparation`)
     dataset: str = ""  # name of the data set it was trained on
-    images: int = 0  # that it was trained on
+    images: NonNegativeInt = 0  # that it was trained on
     rendered: bool = False  # all of them scenes of the embedded world, none of them pictures of anything else
     weights: Literal["retrained", "official"] = "retrained"  # in this pipeline, or those that its authors released
     backbones: dict[str, dict[str, FileFacts]] = Field(default_factory=dict)  # frozen, by name and file; `save` fills it in
@@ -68,7 +69,11 @@ def read_facts(folder: Path) -> ModelFacts:
     """Return the facts of a model folder. Raises `ValueError` that says what was expected, what was found and what to do."""
     path = Path(folder) / FACTS
     try:
+        if path.exists() and not path.is_file():  # a pipe would never end
+            raise OSError(errno.EINVAL, "not a file")
         values = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(f"{path} is not JSON of a trained detector: it is nested too deeply; {AGAIN}") from None
     except OSError as error:
         raise ValueError(
             f"{folder} is not a trained detector ({FACTS}: {error.strerror}); expected a folder such as models/ns_net-0"
@@ -88,7 +93,12 @@ def read_facts(folder: Path) -> ModelFacts:
     try:
         return validate("detector.json", values, ModelFacts)
     except ParamsError as error:
-        raise ValueError(f"{path}: {error}; {AGAIN}") from None
+        raise ValueError(f"{path}: {one_line(error)}; {AGAIN}") from None
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's message as one sentence: at every door a damaged folder ends in one."""
+    return " ".join(str(error).split())
 
 
 def file_facts(folder: Path) -> dict[str, FileFacts]:
@@ -104,6 +114,9 @@ def check_backbones(folder: Path, facts: ModelFacts, *, verify: bool = False) ->
     1.7 GB of a ViT-L/14 take seconds, and a file that was cut off has another size.
     """
     for name, files in facts.backbones.items():
+        outside = [each for each in (name, *files) if Path(each).name != each]
+        if outside:
+            raise ValueError(f"{folder}: {outside[0]!r} is no name of a backbone or of its file; {AGAIN}")
         for file, expected in files.items():
             _check_file(Path(folder) / name / file, expected, verify)
 

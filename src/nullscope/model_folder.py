@@ -22,7 +22,17 @@ from nullscope import detectors
 from nullscope.core.config import validate
 from nullscope.core.files import replacing_directory
 from nullscope.detectors.base import Context, Detector
-from nullscope.model_facts import AGAIN, HISTORY, WEIGHTS, ModelFacts, check_backbones, file_facts, read_facts, write_facts
+from nullscope.model_facts import (
+    AGAIN,
+    HISTORY,
+    WEIGHTS,
+    ModelFacts,
+    check_backbones,
+    file_facts,
+    one_line,
+    read_facts,
+    write_facts,
+)
 from nullscope.ops.patches import PatchParams
 
 SHOWN = 4  # names of tensors in an error
@@ -75,12 +85,17 @@ def load_unmerged(directory: Path, *, verify: bool = False) -> tuple[Detector, M
     directory = Path(directory)
     facts = read_facts(directory)
     try:
+        if not (directory / WEIGHTS).is_file():
+            raise FileNotFoundError("no such file")
         weights = load_file(directory / WEIGHTS)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, MemoryError) as error:
         raise ValueError(f"{directory / WEIGHTS} cannot be read ({error}): it is missing or cut off; {AGAIN}") from None
     check_backbones(directory, facts, verify=verify)
-    context = Context({name: directory / name for name in facts.backbones}, patches_of(facts))
-    detector = detectors.build(facts.detector, facts.params, context, seed=facts.seed)
+    try:
+        context = Context({name: directory / name for name in facts.backbones}, patches_of(facts))
+        detector = detectors.build(facts.detector, facts.params, context, seed=facts.seed)
+    except (ValueError, RuntimeError, MemoryError) as error:  # RuntimeError: parameters that ask for more memory than there is
+        raise ValueError(f"{directory}: {one_line(error)}; {AGAIN}") from None
     lacking = [name for name in _needed(detector) if name not in facts.backbones]
     if lacking:
         raise ValueError(f"{directory}: {facts.detector} needs the backbones {', '.join(lacking)}, the folder has none; {AGAIN}")
@@ -125,9 +140,9 @@ def detached(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def restore(detector: Detector, weights: dict[str, Tensor]) -> None:
-    """Put `kept` weights back. Buffers may have another shape than in a fresh detector (a basis); parameters may not.
+    """Put `kept` weights back. Buffers may be wider than in a fresh detector (a basis has a column per direction).
 
-    Raises `ValueError` unless names and shapes are those of the detector.
+    Raises `ValueError` unless names, shapes and dtypes are those of the detector.
     """
     current = dict(detector.kept_state())
     if current.keys() != weights.keys():
@@ -135,11 +150,12 @@ def restore(detector: Detector, weights: dict[str, Tensor]) -> None:
         more = f" and {len(difference) - SHOWN} more" if len(difference) > SHOWN else ""
         raise ValueError(f"weights do not fit the detector: expected and found differ in {', '.join(difference[:SHOWN])}{more}")
     for name, tensor in weights.items():
-        if isinstance(current[name], torch.nn.Parameter):
-            if current[name].shape != tensor.shape:
-                raise ValueError(f"{name}: expected the shape {tuple(current[name].shape)}, found {tuple(tensor.shape)}")
-            if current[name].dtype != tensor.dtype:
-                raise ValueError(f"{name}: expected {current[name].dtype}, found {tensor.dtype}")
+        is_parameter, expected = isinstance(current[name], torch.nn.Parameter), current[name].shape
+        if expected != tensor.shape and (is_parameter or expected[:-1] != tensor.shape[:-1] or len(expected) < 2):
+            raise ValueError(f"{name}: expected the shape {tuple(expected)}, found {tuple(tensor.shape)}")
+        if current[name].dtype != tensor.dtype:
+            raise ValueError(f"{name}: expected {current[name].dtype}, found {tensor.dtype}")
+        if is_parameter:
             with torch.no_grad():
                 current[name].copy_(tensor)
         else:

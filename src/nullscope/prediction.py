@@ -24,7 +24,7 @@ from nullscope.archives.reading import is_archive, parts_of, read_source, why_no
 from nullscope.core import ranks
 from nullscope.core.contracts import REAL, image_id
 from nullscope.images.decoder import ImageError, check_pixels, decode, pixels_of
-from nullscope.images.preparation import prepared
+from nullscope.images.preparation import check_name, prepared
 from nullscope.images.transforms import Transform, image_rng
 from nullscope.model_facts import ModelFacts
 from nullscope.model_folder import load, patches_of
@@ -119,6 +119,8 @@ class Judge:
         torch.set_num_threads(threads)  # the caller's affair: `ranks.device` is meant for stages
         self.folder, self.workers = Path(folder), workers
         self.detector, self.facts = load(self.folder, self.device, verify=verify)
+        for name in self.facts.prepare:
+            check_name(name)  # here, or every image would be refused for it
         self.judges = anyway or not self.facts.rendered
         self.needs_captions = self.detector.captions_at_inference
         self._writer = None

@@ -269,11 +269,10 @@ def read_model(data: bytes, folder: Path) -> bool:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes(data if name == mutated else content)
         try:
-            judge = Judge(root, "cpu")
+            verdict = Judge(root, "cpu").predict(photo(60, (64, 64)))
         except ValueError as error:
             assert str(error).isprintable() and len(str(error)) < 2000, str(error)
             continue
-        verdict = judge.predict(photo(60, (64, 64)))
         assert verdict.refused or np.isfinite(verdict.logit), f"{mutated}: {verdict}"
         answers += 1
     return answers > 0

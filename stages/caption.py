@@ -12,6 +12,7 @@ from nullscope.captioning import captions
 from nullscope.core import ranks
 from nullscope.core.config import load_params, read_params, section_of
 from nullscope.core.contracts import CAPTIONS
+from nullscope.core.workspace import typed
 from nullscope.tables.listing import Item, distinct_images
 from nullscope.tables.parquet import write_batches
 from nullscope.tables.parts import in_parts, scratch
@@ -22,7 +23,7 @@ CHUNK = 1024  # images of one piece of work
 
 def main() -> None:
     dataset, params = section_of(read_params(), "dataset"), load_params("caption", CaptionParams)
-    items = distinct_images(INDEX, Path(dataset["root"]))
+    items = distinct_images(INDEX, typed(dataset["root"]))
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
 
     def compute(pending: Sequence[list[Item]]) -> Iterator[pa.Table]:

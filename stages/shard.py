@@ -7,6 +7,7 @@ from tqdm import tqdm
 from nullscope.core import ranks
 from nullscope.core.config import load_params, read_params, section_of
 from nullscope.core.files import replace_directory
+from nullscope.core.workspace import typed
 from nullscope.ops.patches import PatchParams
 from nullscope.shards.plan import plan, write_manifests, write_tars
 from nullscope.shards.writing import ShardParams
@@ -18,7 +19,7 @@ INDEX, OUT = Path("data/index.parquet"), Path("data/shards")
 def main() -> None:
     dataset, params = section_of(read_params(), "dataset"), load_params("shard", ShardParams)
     patches = load_params("patches", PatchParams)
-    tars = plan(INDEX, Path(dataset["root"]), params.samples)
+    tars = plan(INDEX, typed(dataset["root"]), params.samples)
     partial = scratch("shard", INDEX, params, patches)
     mine = ranks.mine(tars)
     with tqdm(total=sum(len(tar.items) for tar in mine), desc="shard", unit="image", disable=ranks.rank() > 0) as bar:

@@ -15,6 +15,7 @@ from pydantic import PositiveInt
 
 from nullscope.core.config import Params
 from nullscope.core.files import replacing_directory, write_json
+from nullscope.core.workspace import typed
 
 EMBEDDED = "embedded"
 SOURCE_FILE = "source.json"
@@ -75,8 +76,8 @@ def _copied(repository: str, kind: str, out: Path) -> bool:
         with as_file(files("nullscope") / "assets" / kind) as assets:
             shutil.copytree(assets, out, dirs_exist_ok=True)
         return True
-    if Path(repository).is_dir():
-        shutil.copytree(repository, out, dirs_exist_ok=True)
+    if (folder := typed(repository)).is_dir():
+        shutil.copytree(folder, out, dirs_exist_ok=True)
         return True
     return False
 

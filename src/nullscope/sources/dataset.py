@@ -17,12 +17,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationInfo, field_validator
 
 from nullscope.core.config import Params
 from nullscope.core.contracts import FAKE, LABEL_FOLDERS, REAL, REAL_GENERATOR, SPLITS
+from nullscope.core.workspace import typed
 
 LABELS = {"real": REAL, "fake": FAKE}  # as the parameters spell them
 LABEL_WORDS = {label: word for word, label in LABELS.items()}
@@ -82,6 +84,11 @@ class DatasetParams(Params):
                 "images beside them; expected one of the two: set dataset.val to [], or dataset.val_fraction to 0"
             )
         return val_fraction
+
+    @property
+    def folder(self) -> Path:
+        """Return the root as a folder that can be opened from here."""
+        return typed(self.root)
 
     @property
     def label_folders(self) -> dict[str, int]:

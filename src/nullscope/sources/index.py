@@ -95,7 +95,7 @@ def _findings(params: DatasetParams, workers: int) -> Iterator[tuple[Found | Ref
     chunks = iter(lambda: list(islice(items, CHUNK)), [])
     if workers == 1:
         for chunk in chunks:
-            yield from zip(chunk, _examine(Path(params.root), params.max_pixels, chunk), strict=True)
+            yield from zip(chunk, _examine(params.folder, params.max_pixels, chunk), strict=True)
         return
     last = "the first file"
     try:
@@ -117,7 +117,7 @@ def _submit(
     """Yield chunks with their futures in order, at most ``window`` of them under way."""
     waiting: deque[tuple[Chunk, Future[list[Finding]]]] = deque()
     for chunk in chunks:
-        waiting.append((chunk, pool.submit(_examine, Path(params.root), params.max_pixels, chunk)))
+        waiting.append((chunk, pool.submit(_examine, params.folder, params.max_pixels, chunk)))
         if len(waiting) == window:
             yield waiting.popleft()
     yield from waiting

@@ -58,7 +58,7 @@ def build_inventory(
     An archive is one file, and a manifest too. A refused file has a reason and no hash. Memory does not grow with the number of
     files. ``progress`` is called with the size of every chunk that is done. Raises `DatasetError` if the root is no folder.
     """
-    root, counts = Path(params.root), {"files": 0, "refused": 0, "hashed": 0}
+    root, counts = params.folder, {"files": 0, "refused": 0, "hashed": 0}
     items = _files(params)
     with (
         replacing(path) as unfinished,

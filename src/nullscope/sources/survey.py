@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from nullscope.core.contracts import MAY_BE_EMPTY, SPLITS
 from nullscope.sources.dataset import LABEL_WORDS, DatasetError, DatasetParams
@@ -57,7 +56,7 @@ def survey(params: DatasetParams) -> Survey:
 
 def unopened(params: DatasetParams) -> Iterator[Found | Refused | Ignored | Packed]:
     """Yield what the manifest of the data set lists or, without one, what its folders hold. No archive is opened."""
-    root = Path(params.root)
+    root = params.folder
     yield from read_manifest(root / params.manifest) if params.manifest else walk(root, params.label_folders)
 
 
@@ -65,7 +64,7 @@ def contents(params: DatasetParams) -> Iterator[Found | Refused | Ignored]:
     """Yield what `unopened` yields, with the members of every archive in place of the archive."""
     for item in unopened(params):
         if isinstance(item, Packed):
-            yield from unpack(Path(params.root), item)
+            yield from unpack(params.folder, item)
         else:
             yield item
 

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-COPIES = (".dvc", "tmp", "exps")  # below the project: where DVC makes its copies
+COPIES = "/.dvc/tmp/exps/"  # below the project: where DVC makes its copies
+
+
+def original(folder: Path) -> Path | None:
+    """Return the project that holds the copy that ``folder`` lies in; None if it lies in no copy."""
+    outer, inside, _ = f"{folder}/".partition(COPIES)
+    return Path(outer) if inside else None
 
 
 def typed(path: str) -> Path:
@@ -16,11 +22,8 @@ def typed(path: str) -> Path:
 
     What lies in the copy counts first: data that its own stages have made.
     """
-    here = Path(path)
-    if here.is_absolute() or here.exists():
+    here, project = Path(path), original(Path.cwd())
+    if project is None or here.is_absolute() or here.exists():
         return here
-    for copy in Path.cwd().parents:
-        if copy.parts[-len(COPIES) :] == COPIES:
-            there = copy.parents[len(COPIES) - 1] / here
-            return there if there.exists() else here
-    return here
+    there = project / here
+    return there if there.exists() else here

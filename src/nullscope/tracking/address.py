@@ -8,6 +8,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from nullscope.core.workspace import original
+
 SWITCH = "NULLSCOPE_TRACKING"
 SERVERS = ("http", "https", "databricks")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -46,8 +48,7 @@ def project_root(start: Path) -> Path:
     start = Path(start).resolve()
     for folder in (start, *start.parents):
         if (folder / "dvc.yaml").is_file():
-            outer, inside, _ = f"{folder}/".partition("/.dvc/tmp/exps/")
-            return Path(outer) if inside else folder
+            return original(folder) or folder
     raise TrackingError(f"no dvc.yaml in {start} or above it: run this from the project, or set MLFLOW_TRACKING_URI")
 
 

@@ -243,7 +243,7 @@ def _read_captions(path: Path) -> dict[str, str]:
             reader = csv.DictReader(file)
             names = reader.fieldnames or ["none"]
             if any(names.count(name) != 1 for name in ("source", "caption")):
-                raise ValueError(f"{path}: expected the columns source and caption, each once, found {', '.join(names)}")
+                raise ValueError(f"{path}: expected the columns source and caption, found {', '.join(names)}")
             rows = [(row["source"], (row["caption"] or "").strip()) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not CSV in UTF-8: {error}") from None

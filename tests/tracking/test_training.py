@@ -148,6 +148,7 @@ def test_off_does_nothing_and_says_so_once(
 def test_only_the_first_rank_has_a_run(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setenv("RANK", "1")
+        patch.setenv("WORLD_SIZE", "2")
         train(project)
     assert project.runs() == []
 

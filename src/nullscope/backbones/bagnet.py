@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nullscope.backbones.resnet import BLOCKS, initialise
 
+STEM_MOMENTUM = 0.001  # of the first batch normalisation: it knows its images after some thousand steps
 EXPANSION = 4  # output channels of a bottleneck over its planes
 STRIDES, FIRST_KERNELS = (2, 2, 2, 1), (3, 3, 1, 1)  # of the four stages
 
@@ -48,11 +49,11 @@ class PatchResNet(nn.Module):
     The official width is 64.
     """
 
-    def __init__(self, width: int = 64, blocks: Sequence[int] = BLOCKS) -> None:
+    def __init__(self, width: int = 64, blocks: Sequence[int] = BLOCKS, stem_momentum: float = STEM_MOMENTUM) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 1, bias=False)
         self.conv2 = nn.Conv2d(width, width, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(width, momentum=0.001)
+        self.bn1 = nn.BatchNorm2d(width, momentum=stem_momentum)
         self.relu = nn.ReLU(inplace=True)
         wide = width
         for number, (count, stride, kernel) in enumerate(zip(blocks, STRIDES, FIRST_KERNELS, strict=True)):
@@ -91,11 +92,11 @@ class TinyPatchNet(nn.Module):
     The official width is 8.
     """
 
-    def __init__(self, width: int = 8) -> None:
+    def __init__(self, width: int = 8, stem_momentum: float = STEM_MOMENTUM) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 1, bias=False)
         self.conv2 = nn.Conv2d(width, width, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(width, momentum=0.001)
+        self.bn1 = nn.BatchNorm2d(width, momentum=stem_momentum)
         self.relu = nn.ReLU(inplace=True)
         self.layer1 = nn.Sequential(TinyBlock(width))
         initialise(self)

@@ -22,7 +22,7 @@ pooling takes the height for the width, so that it fails on images that are not 
 
 from __future__ import annotations
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from nullscope.backbones.bagnet import PatchResNet
@@ -37,6 +37,8 @@ LEAST_PX = 10  # side of an image: a patch of 9 x 9, in cells of 2
 class Config(pixels.SteppedParams):
     """Parameters of LaDeDa."""
 
+    blocks: list[PositiveInt] = Field(min_length=4, max_length=4)  # of the four stages; 3, 4, 6, 3 is the official network
+    stem_momentum: PositiveFloat  # of the first batch normalisation; 0.001 is the official one, for thousands of steps
     resize_px: PositiveInt | None  # both sides of every image; None: as they are
     crop_px: PositiveInt  # of a training image
     test_crop_px: PositiveInt | None
@@ -57,5 +59,6 @@ class Detector(pixels.PixelDetector):
 
     def __init__(self, params: Config, context: base.Context) -> None:
         transform = WholeImage(params.resize_px, params.crop_px, params.test_crop_px, params.flip, LEAST_PX)
-        super().__init__(params, transform, PixelEncoder(Network(params.width)), 32 * params.width)
+        network = Network(params.width, params.blocks, params.stem_momentum)
+        super().__init__(params, transform, PixelEncoder(network), 32 * params.width)
         nn.init.normal_(self.head.weight, std=0.02)

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from nullscope.backbones.bagnet import TinyPatchNet
@@ -38,6 +38,7 @@ class Config(pixels.SteppedParams):
     """Parameters of Tiny-LaDeDa."""
 
     residual: Literal["npr", "x_grad", "y_grad", "left_diag", "right_diag"]
+    stem_momentum: PositiveFloat  # of the first batch normalisation; 0.001 is the official one, for thousands of steps
     resize_px: PositiveInt | None  # both sides of every image; None: as they are
     crop_px: PositiveInt  # of a training image
     test_crop_px: PositiveInt | None
@@ -46,8 +47,8 @@ class Config(pixels.SteppedParams):
 class Network(TinyPatchNet):
     """The tiny patch network on a residual."""
 
-    def __init__(self, residual: str, width: int) -> None:
-        super().__init__(width)
+    def __init__(self, residual: str, width: int, stem_momentum: float) -> None:
+        super().__init__(width, stem_momentum)
         self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,4 +64,5 @@ class Detector(pixels.PixelDetector):
 
     def __init__(self, params: Config, context: base.Context) -> None:
         transform = WholeImage(params.resize_px, params.crop_px, params.test_crop_px, params.flip, LEAST_PX)
-        super().__init__(params, transform, PixelEncoder(Network(params.residual, params.width)), params.width)
+        network = Network(params.residual, params.width, params.stem_momentum)
+        super().__init__(params, transform, PixelEncoder(network), params.width)

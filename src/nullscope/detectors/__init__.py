@@ -17,7 +17,7 @@ from nullscope.core.config import suggest
 if TYPE_CHECKING:
     from nullscope.detectors.base import Context, Detector
 
-SHARED = ("base", "clip")  # what methods share, and no methods
+SHARED = ("base", "clip", "pixels")  # what methods share, and no methods
 NAMES = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in SHARED)
 
 

@@ -78,7 +78,7 @@ class WholeImage:
             image_HWC = _resized(image_HWC, self.resize_px)
         side = self.crop_px if training else self.test_crop_px
         if side is not None:
-            image_HWC = _window(image_HWC, side, rng if training else None)
+            image_HWC = window(image_HWC, side, rng if training else None)
         image = np.ascontiguousarray(image_HWC.transpose(2, 0, 1))
         return {"image": image, "flip": np.array(training and rng.random() < self.flip)}
 
@@ -87,7 +87,7 @@ def _resized(image_HWC: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.array(Image.fromarray(image_HWC).resize((side, side), Image.Resampling.BILINEAR))
 
 
-def _window(image_HWC: NDArray[np.uint8], side: int, rng: np.random.Generator | None) -> NDArray[np.uint8]:
+def window(image_HWC: NDArray[np.uint8], side: int, rng: np.random.Generator | None) -> NDArray[np.uint8]:
     """Return a window drawn by ``rng``, or the central one; black where the image ends."""
     missing = [max(0, side - size) for size in image_HWC.shape[:2]]
     if any(missing):

@@ -1,0 +1,68 @@
+"""What the detectors on pixels share: a network from normalised images to features, and a linear head. K width of the feature."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from nullscope.backbones.pixels import PixelEncoder
+from nullscope.detectors import base
+from nullscope.images.transforms import Transform
+from nullscope.shards.batch import Batch
+
+
+class PixelParams(base.DetectorParams):
+    """What every detector on pixels needs beside what every detector does."""
+
+    width: PositiveInt  # channels of the network's first stage; 64 is the official network, less is a narrow one
+    weight_decay: NonNegativeFloat
+    flip: float = Field(ge=0, le=1)  # probability of flipping a training image
+
+
+class SteppedParams(PixelParams):
+    """Of those whose learning rate is multiplied by a factor after every so many epochs, as in AIGIBench's common harness."""
+
+    decay: PositiveFloat
+    decay_epochs: PositiveInt
+
+    def factor(self, progress: base.Progress) -> float:
+        """Return what the learning rate is multiplied by."""
+        return self.decay ** (progress.epoch // self.decay_epochs)
+
+
+class PixelDetector(base.Detector):
+    """A network on normalised pixels and a linear head.
+
+    f = network(image)        (B, K)
+    logit = w f + b           (B,)
+    """
+
+    official_head: ClassVar[str]  # what the head is called in a published checkpoint
+
+    def __init__(self, params: PixelParams, transform: Transform, encoder: PixelEncoder, width: int, outputs: int = 1) -> None:
+        """``width``: K; ``outputs``: 2, where the official head has one for reals and one for fakes."""
+        super().__init__(params)
+        self.transform, self.encoder, self.head = transform, encoder, nn.Linear(width, outputs)
+
+    def features(self, batch: Batch) -> Tensor:
+        """Return the features, (B, K) float32."""
+        return self.encoder(batch.inputs).float()
+
+    def classify(self, feature_BK: Tensor) -> Tensor:
+        """Return the logits, (B,); of two outputs the fake's less the real's."""
+        output_BO = self.head(feature_BK)
+        return output_BO[:, -1] - output_BO[:, 0] if output_BO.shape[1] == 2 else output_BO.squeeze(1)
+
+    def phases(self) -> list[base.Phase]:
+        """Return the one phase; the learning rate falls in steps where the parameters say so."""
+        params = self.params
+        factor = params.factor if isinstance(params, SteppedParams) else base.constant
+        return [base.Phase("main", self.trainable(), params.epochs, params.lr, params.weight_decay, factor)]
+
+    @classmethod
+    def official_name(cls, name: str) -> str:
+        """Return what the published checkpoint calls the tensor that `kept_state` calls ``name``."""
+        part, _, rest = name.partition(".")
+        return f"{cls.official_head}.{rest}" if part == "head" else rest.removeprefix("network.")

@@ -140,9 +140,10 @@ class Project:
         self.module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self.module)
 
-    def write(self, sections):
+    def write(self, sections, degradations=()):
         with open(self.params, "w", encoding="utf-8") as file:
-            YAML().dump({"run": {"detectors": list(sections)}, "detectors": sections}, file)
+            values = {"run": {"detectors": list(sections)}, "detectors": sections, "score": {"degradations": list(degradations)}}
+            YAML().dump(values, file)
 
     def run(self):
         ranks.launch(self.module.main, alone=True)
@@ -160,6 +161,13 @@ class Project:
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     return Project(tmp_path, monkeypatch)
+
+
+def test_a_misspelt_degradation_is_named_before_any_training(project):
+    """This stage runs before them; `score`, which reads the parameter, runs behind them all."""
+    project.write({"ns_net": {}}, degradations=["jpg_75"])
+    with pytest.raises(SystemExit, match=r"no degradation 'jpg_75'; known: jpeg_<quality>"):
+        project.run()
 
 
 def test_a_record_names_the_method_and_all_files_that_it_runs(project):

@@ -49,11 +49,14 @@ class ModelFacts(Params):
     images: NonNegativeInt = 0  # that it was trained on
     rendered: bool = False  # all of them scenes of the embedded world, none of them pictures of anything else
     weights: Literal["retrained", "official"] = "retrained"  # in this pipeline, or those that its authors released
+    checkpoint: str = ""  # SHA-256 of the published file that official weights came from
     backbones: dict[str, dict[str, FileFacts]] = Field(default_factory=dict)  # frozen, by name and file; `save` fills it in
 
 
 def trained_on(facts: ModelFacts) -> str:
     """Return what a model was trained on, as every door says it."""
+    if facts.weights == "official":
+        return "trained by its authors; see its page for the data"
     if not facts.dataset:
         return "it is not known what it was trained on"
     of = "rendered scenes of the embedded world" if facts.rendered else "images"

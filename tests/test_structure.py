@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "embedding": {"tables"},
     "model_facts": set(),
     "model_folder": {"detectors", "model_facts", "ops"},
+    "importing": {"detectors", "model_facts", "model_folder", "records"},
     "training": {"backbones", "detectors", "model_folder", "shards", "tables", "validation"},
     "validation": {"detectors", "scoring", "shards", "tables"},
     "scoring": {"detectors", "shards", "tables"},
@@ -53,7 +54,7 @@ MAY_IMPORT = {
     "report": {"evaluation", "records", "shards", "tables", "world"},
     "tracking": {"evaluation"},
     "nullscope": {"prediction"},
-    "cli": {"backbones", "fetching", "model_facts", "model_folder", "prediction", "report", "shards", "tracking"},
+    "cli": {"backbones", "fetching", "importing", "model_facts", "model_folder", "prediction", "report", "shards", "tracking"},
 }
 # Rooms that a stage uses without a change of its result. `caption` and `shard` check every original against its hash in the
 # index: with other code of `archives` they get the same bytes, or an error. `audit` prints a table of the report at its end.

@@ -230,6 +230,38 @@ def export(model: Path, out: Path) -> None:
     click.echo(f"{out}: image tower of {model}, adapters merged")
 
 
+@main.command("import-weights")
+@click.argument("detector")
+@click.argument("file", type=PATH)
+@click.option("--preset", type=click.Choice(["official", "aigibench"]), help="Whose recipe; default: the first that there is.")
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Another value of the detector's; repeatable.")
+@click.option("--out", required=True, type=PATH, help="Folder of the model, such as models/npr_official.")
+def import_weights(detector: str, file: Path, preset: str | None, params: tuple[str, ...], out: Path) -> None:
+    """Turn the published checkpoint FILE of DETECTOR into a model folder, which every other command takes.
+
+    The file is read without running anything in it, and must hold the detector's tensors, all of them and no others. The preset
+    is conf/detectors/DETECTOR_PRESET.yaml, so the command runs in the project's root.
+
+    \b
+    Examples:
+      nullscope import-weights npr NPR.pth --out models/npr_official
+      nullscope import-weights tiny_ladeda ForenSynth_Tiny_LaDeDa.pth --param residual=npr --out models/tiny_ladeda_official
+      nullscope predict photo.jpg --model models/npr_official
+    """
+    from nullscope.importing import import_weights, preset_config
+
+    try:
+        name, config = preset_config(detector, preset, params)
+        done = import_weights(file, config, name, out)
+    except (ValueError, OSError) as error:
+        _fail(str(error))
+    taken = f" (without {' and '.join(done.unwrapped)})" if done.unwrapped else ""
+    click.echo(f"{file}{taken} -> {out}: {name}, official weights")
+    known = done.known
+    said = f"{known.name}, trained on {known.trained_on}; {known.licence}" if known else "not in our list of released weights"
+    click.echo(f"SHA-256 {done.facts.checkpoint}: {said}")
+
+
 def _fail(sentence: str) -> NoReturn:
     """End the program with status 2; no usage, where the command line is not what was wrong."""
     click.echo(f"Error: {sentence}", err=True)

@@ -94,6 +94,7 @@ class Detector(pixels.PixelDetector):
     """DFFreq."""
 
     official_head = "fc1"
+    official_constants = r"(FreqLCBlock\.)?i?dwt_transform\..*"
 
     def __init__(self, params: Config, context: base.Context) -> None:
         transform = AugmentedCrop(params.crop_px, params.crop_px, params.flip)

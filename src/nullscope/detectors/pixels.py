@@ -40,6 +40,7 @@ class PixelDetector(base.Detector):
     """
 
     official_head: ClassVar[str]  # what the head is called in a published checkpoint
+    official_constants: ClassVar[str] = "(?!)"  # names in a checkpoint that are no weights, a regular expression; none
 
     def __init__(self, params: PixelParams, transform: Transform, encoder: PixelEncoder, width: int, outputs: int = 1) -> None:
         """``width``: K; ``outputs``: 2, where the official head has one for reals and one for fakes."""

@@ -80,6 +80,18 @@ def weights() -> tuple[Weights, ...]:
     return rows
 
 
+def known(sha256: str) -> Weights | None:
+    """Return the released weights that a file is by its hash; None for a file that is not in the list.
+
+    Of some files only the beginning of the hash is known.
+    """
+    for row in weights():
+        beginning = re.search("sha-256 begins with ([0-9a-f]+)", row.note)
+        if sha256 == row.sha256 or (beginning and sha256.startswith(beginning[1])):
+            return row
+    return None
+
+
 def _weights(row: dict[str, str]) -> Weights:
     where = f"weights.csv: {row['name']}"
     _one_of(where, "in_package", row["in_package"], ("yes", "no"))

@@ -1,0 +1,151 @@
+"""`nullscope import-weights`: a published checkpoint becomes a model folder, and nothing else does."""
+
+import pickle
+
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import PATCHES, ROOT, conf_of
+from images.bad_images import photo, save
+
+from nullscope import detectors
+from nullscope.cli import main
+from nullscope.core.files import sha256
+from nullscope.detectors.base import Context
+from nullscope.model_facts import read_facts
+from nullscope.model_folder import load_unmerged
+from nullscope.prediction import Judge
+from nullscope.records import licences
+
+PRESETS = {
+    "npr": "npr_official",
+    "ladeda": "ladeda_official",
+    "tiny_ladeda": "tiny_ladeda_official",
+    "safe": "safe_official",
+    "freqnet": "freqnet_aigibench",
+    "dffreq": "dffreq_aigibench",
+}
+
+
+@pytest.fixture(autouse=True)
+def in_the_project(monkeypatch):
+    """Where the presets lie."""
+    monkeypatch.chdir(ROOT)
+
+
+def published(name, seed=5):
+    """The state of a network as its authors would have saved it."""
+    detector = detectors.build(name, conf_of(name), Context({}, PATCHES), seed=seed)
+    return detector, {detector.official_name(ours): tensor.detach().clone() for ours, tensor in detector.kept_state()}
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["import-weights", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("method", PRESETS)
+def test_what_is_imported_is_the_published_network(method, tmp_path):
+    """All its tensors, bit by bit, and the hash of the file; a folder like others, which scores."""
+    detector, state = published(PRESETS[method])
+    torch.save(state, tmp_path / "file.pth")
+    done = run(method, tmp_path / "file.pth", "--out", tmp_path / "model")
+    assert done.exit_code == 0, done.output
+    loaded, facts = load_unmerged(tmp_path / "model")
+    assert (facts.detector, facts.weights, facts.checkpoint) == (PRESETS[method], "official", sha256(tmp_path / "file.pth"))
+    kept = dict(loaded.kept_state())
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in detector.kept_state())
+    verdict = Judge(tmp_path / "model", "cpu").predict(save(photo(0, (70, 300)), "PNG"))
+    assert verdict.logit is not None and isinstance(verdict.fake, bool)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "said"),
+    [
+        (lambda state: {"model": state, "epoch": 3}, "without the key `model`"),
+        (lambda state: {"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, "and the prefix `module.`"),
+    ],
+)
+def test_wrappers_are_taken_off_and_named(wrap, said, tmp_path):
+    _, state = published("tiny_ladeda_official")
+    torch.save(wrap(state), tmp_path / "file.pth")
+    done = run("tiny_ladeda", tmp_path / "file.pth", "--param", "residual=npr", "--out", tmp_path / "model")
+    assert done.exit_code == 0 and said in done.output
+    assert read_facts(tmp_path / "model").params["residual"] == "npr"
+
+
+def test_constants_of_a_checkpoint_are_passed_over(tmp_path):
+    """Haar's filters, which DFFreq's holds twice."""
+    _, state = published("dffreq_aigibench")
+    for name in ("dwt_transform.h0_col", "FreqLCBlock.idwt_transform.g1_row"):
+        state[name] = torch.ones(1, 1, 2, 1)
+    torch.save(state, tmp_path / "file.pth")
+    assert run("dffreq", tmp_path / "file.pth", "--out", tmp_path / "model").exit_code == 0
+
+
+def test_a_known_file_is_named_with_its_terms(tmp_path, monkeypatch):
+    _, state = published("tiny_ladeda_official")
+    torch.save(state, tmp_path / "file.pth")
+    digest = sha256(tmp_path / "file.pth")
+    row = next(row for row in licences.weights() if row.name == "tiny_ladeda_forensynths")
+    mine = row.__class__(**{**vars(row), "note": f"sha-256 begins with {digest[:6]}"})
+    monkeypatch.setattr(licences, "weights", lambda: (mine,))
+    done = run("tiny_ladeda", tmp_path / "file.pth", "--out", tmp_path / "model")
+    assert f"SHA-256 {digest}: tiny_ladeda_forensynths, trained on ForenSynths; Yissum" in done.output
+    assert read_facts(tmp_path / "model").dataset == "ForenSynths"
+
+
+class Trap:
+    """What a pickle can do while it is read."""
+
+    def __reduce__(self):
+        return (open, ("trapped", "w"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (lambda state: {name: tensor for name, tensor in state.items() if name != "fc.bias"}, r"1 are missing (fc.bias)"),
+        (lambda state: {**state, "more": torch.zeros(1)}, "and 1 others are there (more)"),
+        (lambda state: {**state, "fc.weight": torch.zeros(1, 9)}, "expected the shape (1, 8), found (1, 9)"),
+        (lambda state: {**state, "fc.bias": torch.tensor([float("nan")])}, "weights are no numbers"),
+        (lambda state: {"epoch": 3}, "expected tensors by name, or one of model, state_dict"),
+        (lambda state: {}, "expected tensors by name, found dict of 0"),
+        (lambda state: [1, 2], "expected tensors by name, found list of 2"),
+        (lambda state: b"<!DOCTYPE html><html>sign in", "it is a web page"),
+        (lambda state: b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (lambda state: b"", "cannot be read as a checkpoint"),
+        (lambda state: b"PK\3\4 cut off", "cannot be read as a checkpoint"),
+        (lambda state: pickle.dumps(Trap()), "cannot be read as a checkpoint"),
+    ],
+)
+def test_what_is_no_checkpoint_of_the_detector_is_refused_with_a_sentence(content, said, tmp_path, monkeypatch):
+    _, state = published("tiny_ladeda_official")
+    made = content(state)
+    if isinstance(made, bytes):
+        (tmp_path / "file.pth").write_bytes(made)
+    else:
+        torch.save(made, tmp_path / "file.pth")
+    done = run("tiny_ladeda", tmp_path / "file.pth", "--out", tmp_path / "model")
+    assert done.exit_code == 2 and said in done.output and "Traceback" not in done.output
+    assert not (tmp_path / "model").exists() and not (ROOT / "trapped").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nrp", "x.pth"], "no detector 'nrp'"),
+        (["npr", "nowhere.pth"], "nowhere.pth: no such file"),
+        (["freqnet", "x.pth", "--preset", "official"], "freqnet has no preset official; known: aigibench"),
+        (["npr", "x.pth", "--param", "widht=3"], "widht=3: Could not override"),
+        (["dgs_net", "x.pth"], "dgs_net: its authors released no checkpoint that is read here"),
+        (["linear_probe", "x.pth"], "linear_probe has no preset of its authors"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_said(arguments, said, tmp_path):
+    done = run(*arguments, "--out", tmp_path / "model")
+    assert done.exit_code == 2 and said in done.output
+
+
+def test_outside_of_a_project_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "run this in the project's root" in run("npr", "x.pth", "--out", "model").output

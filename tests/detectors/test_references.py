@@ -19,7 +19,7 @@ from nullscope.images.transforms import WholeImage
 from nullscope.shards.batch import Batch
 
 REFERENCES = ROOT.parent / "shared/references"
-pytestmark = pytest.mark.skipif(not REFERENCES.is_dir(), reason="no ../shared/references")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not REFERENCES.is_dir(), reason="no ../shared/references")]
 
 # preset, name among the references, flavours of the images as the preset makes them
 PRESETS = [

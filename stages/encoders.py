@@ -1,8 +1,8 @@
-"""encoders: params -> data/encoders/clip, data/encoders/blip. After it, no stage touches the network."""
+"""encoders: params -> data/encoders/{clip,blip,initial}. After it, no stage touches the network."""
 
 from pathlib import Path
 
-from nullscope.backbones.fetch import EncoderParams, fetch_blip, fetch_clip
+from nullscope.backbones.fetch import EncoderParams, fetch_blip, fetch_clip, fetch_initial
 from nullscope.core.config import load_params
 from nullscope.core.ranks import launch
 
@@ -14,6 +14,9 @@ def main() -> None:
         fetch(source, out)
         size = sum(file.stat().st_size for file in out.iterdir())
         print(f"encoders: {source.repository}@{source.revision} -> {out} ({size / 1e6:.1f} MB)")
+    fetch_initial(params.initial, Path("data/encoders/initial"))
+    named = ", ".join(f"{network} from {source}" for network, source in params.initial.items())
+    print(f"encoders: weights to begin with: {named or 'none'} -> data/encoders/initial")
 
 
 if __name__ == "__main__":

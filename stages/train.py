@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from nullscope import detectors, tracking
 from nullscope.backbones.clip import WEIGHTS_FILE
+from nullscope.backbones.fetch import SOURCE_FILE
 from nullscope.core import ranks
 from nullscope.core.config import load_params, read_params, section_of
 from nullscope.core.launcher import arguments
@@ -24,7 +25,7 @@ from nullscope.tables.text import TextTable
 from nullscope.training import Data, Training
 
 SHARDS, TEXT = Path("data/shards"), Path("data/text")
-CLIP, BLIP = Path("data/encoders/clip"), Path("data/encoders/blip")
+CLIP, BLIP, INITIAL = (Path("data/encoders") / name for name in ("clip", "blip", "initial"))
 
 
 def main() -> None:
@@ -36,12 +37,13 @@ def main() -> None:
     values = read_params()
     params, patches = section_of(values, f"detectors.{name}"), load_params("patches", PatchParams)
     detector = detectors.build(name, params, Context({"clip": CLIP}, patches), seed=seed)
+    detector.begin(INITIAL)
     folders = {split: SHARDS / detector.transform.kind / split for split in ("train", "val")}
     text = TextTable.read(TEXT / "train.parquet") if detector.needs_captions else None
     val_text = TextTable.read(TEXT / "val.parquet") if detector.captions_at_inference else None
     data = Data(list_shards(folders["train"]), text, ranks.workers(), list_shards(folders["val"]), val_text)
     read = [folder / MANIFEST for folder in folders.values()] + [TEXT / "train.parquet", TEXT / "val.parquet"]
-    folder = scratch("train", name, seed, params, *read, CLIP / WEIGHTS_FILE)
+    folder = scratch("train", name, seed, params, *read, CLIP / WEIGHTS_FILE, INITIAL / SOURCE_FILE)
     device, pause = ranks.device(), ranks.checkpoint_seconds()
     training = Training(detector, data, seed=seed, device=device, scratch=folder, checkpoint_s=pause)
     dataset, prepare = section_of(values, "dataset"), section_of(values, "shard.prepare")

@@ -18,6 +18,7 @@ from nullscope.prediction import Judge
 from nullscope.records import licences
 
 PRESETS = {
+    "cnn_spot": "cnn_spot_official",
     "npr": "npr_official",
     "ladeda": "ladeda_official",
     "tiny_ladeda": "tiny_ladeda_official",

@@ -15,6 +15,7 @@ from conftest import PATCHES, ROOT, conf_of
 from nullscope import detectors
 from nullscope.core.contracts import FAKE, REAL
 from nullscope.detectors.base import Context
+from nullscope.images.augmentation import shortened
 from nullscope.images.transforms import WholeImage
 from nullscope.shards.batch import Batch
 
@@ -23,6 +24,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not REFERENCES.is_dir(), reas
 
 # preset, name among the references, flavours of the images as the preset makes them
 PRESETS = [
+    ("cnn_spot_official", "cnnspot", ["cnnspot_official"]),
+    ("cnn_spot_aigibench", "cnnspot", ["cnnspot_aigibench"]),
     ("npr_official", "npr", ["npr_official", "npr_aigibench"]),
     ("npr_aigibench", "npr", ["npr_aigibench"]),
     ("ladeda_official", "ladeda", ["ladeda_official"]),
@@ -110,7 +113,8 @@ def test_logits_are_those_of_the_authors_code(preset, reference, flavours, image
 
 def training_arrays(detector, image_HWC, side):
     """The reference batch of a training step: as in testing, then the central window."""
-    resize = getattr(detector.params, "resize_px", None)
+    short, resize = getattr(detector.params, "short_px", None), getattr(detector.params, "resize_px", None)
+    image_HWC = image_HWC if short is None else shortened(image_HWC, short)
     return WholeImage(resize, side, side, 0.0)(image_HWC, None, training=False)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -43,6 +44,9 @@ class EncoderParams(Params):
     patch_px: PositiveInt  # side of a patch, so that a mosaic has the size CLIP expects; the stage `shard` reads it
     clip: ClipSource
     blip: BlipSource
+    initial: dict[
+        str, str
+    ]  # network -> the weights that its training begins with: torchvision's name of them, or a safetensors file
 
 
 def fetch_clip(source: ClipSource, out: Path) -> None:
@@ -62,6 +66,35 @@ def fetch_blip(source: BlipSource, out: Path) -> None:
         if not _copied(source.repository, "blip", partial):
             _save_blip(source, partial)
         write_json(partial / SOURCE_FILE, source.model_dump())
+
+
+def fetch_initial(sources: Mapping[str, str], out: Path) -> None:
+    """Write the weights that networks begin with to the folder ``out``, as ``<network>.safetensors``, in torchvision's names.
+
+    torchvision's files are checked against the hash in their names. Raises `ValueError` saying what could not be had.
+    """
+    with replacing_directory(out) as partial:
+        for network, source in sources.items():
+            if (file := typed(source)).is_file():
+                shutil.copyfile(file, partial / f"{network}.safetensors")
+            else:
+                _save_torchvision(source, partial / f"{network}.safetensors")
+        write_json(partial / SOURCE_FILE, dict(sources))
+
+
+def _save_torchvision(name: str, out: Path) -> None:
+    from safetensors.torch import save_file
+    from torchvision.models import get_weight
+
+    try:
+        weights = get_weight(name)
+        state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except Exception as error:  # an unknown name, another hash, or a dozen kinds of a connection that fails
+        raise ValueError(
+            f"encoder.initial: {name!r} could not be had ({type(error).__name__}: {' '.join(str(error).split())[:160]}); "
+            "expected torchvision's name of weights, such as ResNet50_Weights.IMAGENET1K_V1, or a safetensors file"
+        ) from error
+    save_file({key: tensor.contiguous() for key, tensor in state.items()}, out)
 
 
 def source_name(directory: Path) -> str:

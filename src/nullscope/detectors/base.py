@@ -129,6 +129,12 @@ class Detector(nn.Module):
         betas = (0.9, 0.999)
         return torch.optim.Adam(phase.parameters, lr=phase.lr, betas=betas, weight_decay=phase.weight_decay, fused=fused)
 
+    def begin(self, folder: Path) -> None:
+        """Take the weights that training begins with from ``folder``, once, before it. Default: those that were drawn.
+
+        The folder is written by the stage `encoders`. Raises `ValueError` if it lacks what the parameters ask for.
+        """
+
     def see_captions(self, texts: Iterable[Tensor]) -> None:
         """See the text features of all training captions once, in chunks (N, D), before training. Default: nothing."""
 

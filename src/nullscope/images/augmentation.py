@@ -125,7 +125,7 @@ class AugmentedCrop:
 
     def _augmented(self, image_HWC: Pixels, rng: np.random.Generator) -> Pixels:
         if self.short_px is not None:
-            image_HWC = _shortened(image_HWC, self.short_px)
+            image_HWC = shortened(image_HWC, self.short_px)
         for augmentation in self.before:
             image_HWC = augmentation(image_HWC, rng)
         image_HWC = window(image_HWC, self.crop_px, rng)
@@ -134,7 +134,7 @@ class AugmentedCrop:
         return image_HWC
 
 
-def _shortened(image_HWC: Pixels, short_px: int) -> Pixels:
+def shortened(image_HWC: Pixels, short_px: int) -> Pixels:
     """Return the image with its shorter side ``short_px`` long and its aspect kept, the longer side cut off to whole pixels."""
     height, width = image_HWC.shape[:2]
     short = min(height, width)

@@ -16,6 +16,7 @@ from nullscope.core.config import load_params, read_params, section_of
 from nullscope.core.contracts import SPLITS
 from nullscope.core.files import write_json
 from nullscope.core.ranks import launch, workers
+from nullscope.core.streams import printable
 from nullscope.sources.dataset import DatasetParams
 from nullscope.sources.index import build_index
 
@@ -43,7 +44,7 @@ def report(counts: dict) -> None:
     """Print the counts as a table."""
     for split in SPLITS:
         for subset, images in sorted(counts[split].items()):
-            print(f"{split:5}  {subset:24} {images['real']:8} real {images['fake']:8} fake")
+            print(printable(f"{split:5}  {subset:24} {images['real']:8} real {images['fake']:8} fake"))
     for split, subsets in counts["unexpected"].items():
         for subset, found in subsets.items():
             print(f"not as published  {split:5}  {subset:24} {_against(found)}")
@@ -53,12 +54,12 @@ def report(counts: dict) -> None:
         print("warning: no validation images, so no threshold can be chosen; set dataset.val or dataset.val_fraction")
     for why, folders in counts["ignored"].items():
         for folder, files in folders.items():
-            print(f"ignored {files:8}  {why.replace('_', ' ')}: {folder}")
+            print(printable(f"ignored {files:8}  {why.replace('_', ' ')}: {folder}"))
     print(f"{counts['refused']} files refused -> {REJECTS}")
     with open(REJECTS, encoding="utf-8", newline="") as file:
         kinds = Counter(re.sub(r"\d+", "N", row["reason"]) for row in csv.DictReader(file))
     for kind, files in kinds.most_common():
-        print(f"refused {files:8}  {kind}")
+        print(printable(f"refused {files:8}  {kind}"))
 
 
 def _against(found: dict[str, int]) -> str:

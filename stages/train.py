@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from nullscope import detectors, tracking
 from nullscope.backbones.clip import WEIGHTS_FILE
-from nullscope.backbones.fetch import SOURCE_FILE
 from nullscope.core import ranks
 from nullscope.core.config import load_params, read_params, section_of
 from nullscope.core.launcher import arguments
@@ -43,7 +42,8 @@ def main() -> None:
     val_text = TextTable.read(TEXT / "val.parquet") if detector.captions_at_inference else None
     data = Data(list_shards(folders["train"]), text, ranks.workers(), list_shards(folders["val"]), val_text)
     read = [folder / MANIFEST for folder in folders.values()] + [TEXT / "train.parquet", TEXT / "val.parquet"]
-    folder = scratch("train", name, seed, params, *read, CLIP / WEIGHTS_FILE, INITIAL / SOURCE_FILE)
+    read += [CLIP / WEIGHTS_FILE, *sorted(INITIAL.iterdir())]
+    folder = scratch("train", name, seed, params, *read)
     device, pause = ranks.device(), ranks.checkpoint_seconds()
     training = Training(detector, data, seed=seed, device=device, scratch=folder, checkpoint_s=pause)
     dataset, prepare = section_of(values, "dataset"), section_of(values, "shard.prepare")

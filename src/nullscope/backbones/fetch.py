@@ -44,9 +44,8 @@ class EncoderParams(Params):
     patch_px: PositiveInt  # side of a patch, so that a mosaic has the size CLIP expects; the stage `shard` reads it
     clip: ClipSource
     blip: BlipSource
-    initial: dict[
-        str, str
-    ]  # network -> the weights that its training begins with: torchvision's name of them, or a safetensors file
+    # network -> the weights that its training begins with: torchvision's name of them, or a safetensors file
+    initial: dict[str, str]
 
 
 def fetch_clip(source: ClipSource, out: Path) -> None:

@@ -23,7 +23,7 @@ SCRATCH = Path(".nullscope")  # beside dvc.yaml, never in git or DVC
 
 
 def scratch(stage: str, *inputs: object) -> Path:
-    """Return the scratch folder of a stage for these inputs: files and folders by content, anything else by its text."""
+    """Return the scratch folder of a stage for these inputs: files by content, anything else by its text."""
     digest = hashlib.sha256()
     for value in inputs:
         text = sha256(value) if isinstance(value, Path) and value.is_file() else repr(value)

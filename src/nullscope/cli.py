@@ -129,6 +129,7 @@ def summary(metrics: Path) -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, how much of it is there and what room there is.")
 @click.option("--verify", is_flag=True, help="Read every file again, also those that are unchanged since they were verified.")
 @click.option("--list", "list_only", is_flag=True, help="The table of all data sets: from where, size, licence.")
+@click.option("--weights", metavar="DETECTOR", help="Released weights instead of a data set, such as npr; goes to weights/.")
 def fetch(
     dataset: str | None,
     to: Path | None,
@@ -137,8 +138,9 @@ def fetch(
     dry_run: bool,
     verify: bool,
     list_only: bool,
+    weights: str | None,
 ) -> None:
-    """Get a benchmark: fetch it, or say how it is got by hand.
+    """Get a benchmark, or the released weights of a detector: fetch it, or say how it is got by hand.
 
     Every file is verified against the checksums of its repository, where that has any, and noted in fetched.json beside the data.
     The same command continues what was interrupted, fetches what is missing and leaves what is there. Without DATASET it shows
@@ -157,12 +159,18 @@ def fetch(
       nullscope fetch aigibench --to /data/AIGIBench --only 'test/*'
       nullscope fetch aigibench --to /data/AIGIBench
       nullscope fetch genimage
+      nullscope fetch --weights npr
     """
     from nullscope.fetching import request
     from nullscope.fetching.sources import FetchError
+    from nullscope.fetching.weights import fetch_weights
 
     try:
-        if list_only or dataset is None:
+        if weights is not None:
+            if dataset is not None or only or revision:
+                raise FetchError("--weights names what to fetch: leave DATASET, --only and --revision out")
+            fetch_weights(weights, to or Path("weights"), dry_run=dry_run)
+        elif list_only or dataset is None:
             request.list_sources()
         else:
             request.run(request.Request(dataset, to, only, revision, dry_run, verify))

@@ -48,6 +48,7 @@ class Weights:
     detector: str  # method; empty: an encoder, or several detectors
     file: str  # path at its source, in the package if it is there; empty: not known
     where_from: str  # repository, or page of a hub, with the revision where one is pinned
+    url: str  # published address of the file; empty: none that a program can rely on
     bytes: int | None  # None: not known
     sha256: str  # empty: not known
     licence: str
@@ -62,6 +63,18 @@ class Weights:
             raise ValueError(f"{where}: expected a sha256 of 64 hexadecimal digits, or none; found {self.sha256!r}")
         if self.in_package and not (self.sha256 and self.bytes):
             raise ValueError(f"{where}: expected bytes and sha256 of a file of the package, found none; run sha256sum on it")
+
+    @property
+    def beginning(self) -> str:
+        """What is known of the file's SHA-256, in hexadecimal: all of it, its beginning, or nothing."""
+        found = re.search("sha-256 begins with ([0-9a-f]+)", self.note)
+        return self.sha256 or (found[1] if found else "")
+
+    @property
+    def page(self) -> str:
+        """The address of the page that has the file."""
+        place = self.where_from.partition("@")[0]
+        return f"https://huggingface.co/{place.removeprefix('HF ')}" if place.startswith("HF ") else f"https://github.com/{place}"
 
 
 @cache
@@ -81,15 +94,8 @@ def weights() -> tuple[Weights, ...]:
 
 
 def known(sha256: str) -> Weights | None:
-    """Return the released weights that a file is by its hash; None for a file that is not in the list.
-
-    Of some files only the beginning of the hash is known.
-    """
-    for row in weights():
-        beginning = re.search("sha-256 begins with ([0-9a-f]+)", row.note)
-        if sha256 == row.sha256 or (beginning and sha256.startswith(beginning[1])):
-            return row
-    return None
+    """Return the released weights that a file is by its hash; None for a file that is not in the list."""
+    return next((row for row in weights() if row.beginning and sha256.startswith(row.beginning)), None)
 
 
 def _weights(row: dict[str, str]) -> Weights:

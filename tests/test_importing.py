@@ -40,8 +40,9 @@ def published(name, seed=5):
     return detector, {detector.official_name(ours): tensor.detach().clone() for ours, tensor in detector.kept_state()}
 
 
-def run(*arguments):
-    return CliRunner().invoke(main, ["import-weights", *map(str, arguments)])
+def run(method, *arguments):
+    named = ["--param", "residual=npr"] if method == "tiny_ladeda" and "--param" not in arguments else []
+    return CliRunner().invoke(main, ["import-weights", method, *map(str, arguments), *named])
 
 
 @pytest.mark.parametrize("method", PRESETS)
@@ -69,9 +70,9 @@ def test_what_is_imported_is_the_published_network(method, tmp_path):
 def test_wrappers_are_taken_off_and_named(wrap, said, tmp_path):
     _, state = published("tiny_ladeda_official")
     torch.save(wrap(state), tmp_path / "file.pth")
-    done = run("tiny_ladeda", tmp_path / "file.pth", "--param", "residual=npr", "--out", tmp_path / "model")
+    done = run("tiny_ladeda", tmp_path / "file.pth", "--param", "residual=x_grad", "--out", tmp_path / "model")
     assert done.exit_code == 0 and said in done.output
-    assert read_facts(tmp_path / "model").params["residual"] == "npr"
+    assert read_facts(tmp_path / "model").params["residual"] == "x_grad"
 
 
 def test_constants_of_a_checkpoint_are_passed_over(tmp_path):
@@ -140,6 +141,7 @@ def test_what_is_no_checkpoint_of_the_detector_is_refused_with_a_sentence(conten
         (["npr", "x.pth", "--param", "widht=3"], "widht=3: Could not override"),
         (["dgs_net", "x.pth"], "dgs_net: its authors released no checkpoint that is read here"),
         (["linear_probe", "x.pth"], "linear_probe has no preset of its authors"),
+        (["tiny_ladeda", "x.pth", "--param", "width=8"], "do not record residual; name --param residual=VALUE: the running"),
     ],
 )
 def test_what_cannot_be_asked_for_is_said(arguments, said, tmp_path):

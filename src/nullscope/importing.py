@@ -35,7 +35,7 @@ def preset_config(detector: str, preset: str | None, changes: Sequence[str] = ()
     """Return the name of a detector's preset, and the configuration of the project composed with it.
 
     ``changes`` are parameters of the detector, such as ``residual=npr``. Raises `ValueError` if there is no such detector, preset
-    or parameter, or the working folder is no project.
+    or parameter, if one is not named that no checkpoint of the detector records, or if the working folder is no project.
     """
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
@@ -45,6 +45,9 @@ def preset_config(detector: str, preset: str | None, changes: Sequence[str] = ()
     folder = Path("conf/detectors")
     if not folder.is_dir():
         raise ValueError(f"no {folder} here: run this in the project's root, where the presets lie")
+    for parameter, evidence in getattr(detectors.load(detector).Detector, "unrecorded", {}).items():
+        if not any(change.startswith(f"{parameter}=") for change in changes):
+            raise ValueError(f"{detector}: its checkpoints do not record {parameter}; name --param {parameter}=VALUE: {evidence}")
     there = [name for name in PRESETS if (folder / f"{detector}_{name}.yaml").is_file()]
     chosen = preset or (there[0] if there else None)
     if chosen not in there:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -41,6 +42,8 @@ class PixelDetector(base.Detector):
 
     official_head: ClassVar[str]  # what the head is called in a published checkpoint
     official_constants: ClassVar[str] = "(?!)"  # names in a checkpoint that are no weights, a regular expression; none
+    # Parameters that its published checkpoints do not record, with what speaks for each value: an import must name them.
+    unrecorded: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, params: PixelParams, transform: Transform, encoder: PixelEncoder, width: int, outputs: int = 1) -> None:
         """``width``: K; ``outputs``: 2, where the official head has one for reals and one for fakes."""

@@ -20,7 +20,8 @@ images are not resized; the network is the same.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
@@ -61,6 +62,10 @@ class Detector(pixels.PixelDetector):
     """Tiny-LaDeDa."""
 
     official_head = "fc"
+    unrecorded: ClassVar[Mapping[str, str]] = {
+        "residual": "the running statistics of ForenSynth_Tiny_LaDeDa.pth fit npr (rms factor 1.2; right_diag, its code's default: "
+        "over 100), those of WildRF_Tiny_LaDeDa.pth x_grad, y_grad, left_diag and right_diag alike (1.2 to 1.4; npr: 24)"
+    }
 
     def __init__(self, params: Config, context: base.Context) -> None:
         transform = WholeImage(params.resize_px, params.crop_px, params.test_crop_px, params.flip, LEAST_PX)

@@ -63,7 +63,7 @@ class Detector(pixels.PixelDetector):
 
     official_head = "fc"
     unrecorded: ClassVar[Mapping[str, str]] = {
-        "residual": "the running statistics of ForenSynth_Tiny_LaDeDa.pth fit npr (rms factor 1.2; right_diag, its code's default: "
+        "residual": "the running statistics of ForenSynth_Tiny_LaDeDa.pth fit npr (factor 1.2; right_diag, its code's default: "
         "over 100), those of WildRF_Tiny_LaDeDa.pth x_grad, y_grad, left_diag and right_diag alike (1.2 to 1.4; npr: 24)"
     }
 

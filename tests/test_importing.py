@@ -56,8 +56,10 @@ def test_what_is_imported_is_the_published_network(method, tmp_path):
     assert (facts.detector, facts.weights, facts.checkpoint) == (PRESETS[method], "official", sha256(tmp_path / "file.pth"))
     kept = dict(loaded.kept_state())
     assert all(torch.equal(tensor, kept[name]) for name, tensor in detector.kept_state())
-    verdict = Judge(tmp_path / "model", "cpu").predict(save(photo(0, (70, 300)), "PNG"))
-    assert verdict.logit is not None and isinstance(verdict.fake, bool)
+    judge = Judge(tmp_path / "model", "cpu")
+    for size in ((70, 300), (1, 500)):
+        verdict = judge.predict(save(photo(0, size), "PNG"))
+        assert verdict.logit is not None and isinstance(verdict.fake, bool), verdict.refused
 
 
 @pytest.mark.parametrize(

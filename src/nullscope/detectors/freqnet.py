@@ -42,7 +42,7 @@ from nullscope.detectors import base, pixels
 from nullscope.images.transforms import WholeImage
 from nullscope.ops.frequency import high_pass_channels, high_pass_space, spectral_convolution
 
-LEAST_PX = 16  # side of an image: two pixels are left at the last high-pass
+LEAST_PX = 16  # side of an image that is not resized: two pixels are left at the last high-pass
 
 
 class Config(pixels.SteppedParams):
@@ -93,7 +93,8 @@ class Detector(pixels.PixelDetector):
     official_head = "fc1"
 
     def __init__(self, params: Config, context: base.Context) -> None:
-        transform = WholeImage(params.resize_px, params.crop_px, params.test_crop_px, params.flip, LEAST_PX)
+        least_px = 1 if params.resize_px else LEAST_PX
+        transform = WholeImage(params.resize_px, params.crop_px, params.test_crop_px, params.flip, least_px)
         super().__init__(params, transform, PixelEncoder(Network(params.width)), 8 * params.width)
 
     @classmethod

@@ -31,7 +31,7 @@ from nullscope.detectors import base, pixels
 from nullscope.images.transforms import WholeImage
 from nullscope.ops.residuals import neighbour_residual
 
-LEAST_PX = 10  # side of an image: a patch of 9 x 9, in cells of 2
+LEAST_PX = 10  # side of an image that is not resized: a patch of 9 x 9, in cells of 2
 
 
 class Config(pixels.SteppedParams):
@@ -58,7 +58,8 @@ class Detector(pixels.PixelDetector):
     official_head = "fc"
 
     def __init__(self, params: Config, context: base.Context) -> None:
-        transform = WholeImage(params.resize_px, params.crop_px, params.test_crop_px, params.flip, LEAST_PX)
+        least_px = 1 if params.resize_px else LEAST_PX
+        transform = WholeImage(params.resize_px, params.crop_px, params.test_crop_px, params.flip, least_px)
         network = Network(params.width, params.blocks, params.stem_momentum)
         super().__init__(params, transform, PixelEncoder(network), 32 * params.width)
         nn.init.normal_(self.head.weight, std=0.02)

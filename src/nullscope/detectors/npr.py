@@ -35,7 +35,7 @@ from nullscope.detectors import base, pixels
 from nullscope.images.transforms import WholeImage
 from nullscope.ops.residuals import neighbour_residual
 
-LEAST_PX = 8  # side of an image: two cells of the residual, and two pixels behind the stem
+LEAST_PX = 8  # side of an image that is not resized: two cells of the residual, and two pixels behind the stem
 
 
 class Config(pixels.SteppedParams):
@@ -60,5 +60,6 @@ class Detector(pixels.PixelDetector):
     official_head = "fc1"
 
     def __init__(self, params: Config, context: base.Context) -> None:
-        transform = WholeImage(params.resize_px, params.crop_px, params.test_crop_px, params.flip, LEAST_PX)
+        least_px = 1 if params.resize_px else LEAST_PX
+        transform = WholeImage(params.resize_px, params.crop_px, params.test_crop_px, params.flip, least_px)
         super().__init__(params, transform, PixelEncoder(Network(params.width)), 8 * params.width)

@@ -32,7 +32,7 @@ from nullscope.detectors import base, pixels
 from nullscope.images.transforms import WholeImage
 from nullscope.ops.residuals import gradient, neighbour_residual
 
-LEAST_PX = 8  # side of an image: a patch of 5 x 5, in cells of 2
+LEAST_PX = 8  # side of an image that is not resized: a patch of 5 x 5, in cells of 2
 
 
 class Config(pixels.SteppedParams):
@@ -68,6 +68,7 @@ class Detector(pixels.PixelDetector):
     }
 
     def __init__(self, params: Config, context: base.Context) -> None:
-        transform = WholeImage(params.resize_px, params.crop_px, params.test_crop_px, params.flip, LEAST_PX)
+        least_px = 1 if params.resize_px else LEAST_PX
+        transform = WholeImage(params.resize_px, params.crop_px, params.test_crop_px, params.flip, least_px)
         network = Network(params.residual, params.width, params.stem_momentum)
         super().__init__(params, transform, PixelEncoder(network), params.width)

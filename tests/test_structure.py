@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "records": set(),
     "archives": set(),
     "world": set(),
-    "fetching": set(),
+    "fetching": {"records"},
     "images": {"ops"},
     "sources": {"archives", "tables", "images"},
     "shards": {"archives", "tables", "images", "ops"},

@@ -167,8 +167,8 @@ def fetch(
 
     try:
         if weights is not None:
-            if dataset is not None or only or revision:
-                raise FetchError("--weights names what to fetch: leave DATASET, --only and --revision out")
+            if dataset is not None or only or revision or verify or list_only:
+                raise FetchError("--weights names what to fetch: leave DATASET and all options but --to and --dry-run out")
             fetch_weights(weights, to or Path("weights"), dry_run=dry_run)
         elif list_only or dataset is None:
             request.list_sources()

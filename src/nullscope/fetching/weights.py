@@ -37,12 +37,13 @@ def fetch_weights(name: str, folder: Path, *, dry_run: bool = False) -> None:
         say(console, f"Nothing was fetched: {row.url} would go to {out}")
         return
     with sole_writer(folder):
-        if not out.exists():
+        if out.exists():
+            found = _check(row, out)
+        else:
             partial = out.with_name(f"{out.name}.part")
             _download(row, partial)
-            _check(row, partial)
+            found = _check(row, partial)
             partial.replace(out)
-        found = _check(row, out)
     say(console, f"{out}: SHA-256 {found}{'' if row.beginning else ', which nothing here can be compared with'}")
     if row.detector:
         say(console, f"Use it:\n  nullscope import-weights {row.detector} {out} --out models/{row.detector}_official")

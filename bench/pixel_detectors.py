@@ -11,14 +11,11 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pywt
 import torch
-from hydra import compose, initialize_config_dir
 from measure import gpu, median_seconds, publish, synchronised
-from omegaconf import OmegaConf
 from scipy import fft
 from scipy.signal import convolve2d
 from torch import Tensor
@@ -26,6 +23,7 @@ from torch import Tensor
 from nullscope import detectors
 from nullscope.core import ranks
 from nullscope.detectors.base import Context, Detector
+from nullscope.importing import preset_config
 from nullscope.ops.frequency import high_pass_space
 from nullscope.ops.patches import PatchParams
 from nullscope.ops.residuals import GRADIENTS, gradient, neighbour_residual
@@ -150,11 +148,8 @@ def networks(method: str, count: int, rounds: int, device: torch.device) -> list
 
 
 def built(method: str) -> Detector:
-    """Return a detector by the preset of its authors, from random weights."""
-    folder = Path(__file__).resolve().parents[1] / "conf"
-    name = next(name for name in (f"{method}_official", f"{method}_aigibench") if (folder / f"detectors/{name}.yaml").is_file())
-    with initialize_config_dir(str(folder), version_base=None):
-        config = OmegaConf.to_container(compose("config", [f"detectors=[{name}]"]), resolve=True)
+    """Return a detector by the preset of its authors, from random weights. Run in the project's root, where the presets lie."""
+    name, config = preset_config(method, None, ["residual=npr"] if method == "tiny_ladeda" else [])
     return detectors.build(name, config["detectors"][name], Context({}, PatchParams(**config["patches"])), seed=0)
 
 

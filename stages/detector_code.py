@@ -11,6 +11,7 @@ from nullscope.core.config import load_params, read_params, section_of
 from nullscope.core.files import replacing_directory, write_json
 from nullscope.core.imports import closure
 from nullscope.core.ranks import launch
+from nullscope.core.runs import runs_of
 from nullscope.images.degradations import ScoreParams
 
 OUT = Path("data/detector_code")
@@ -19,12 +20,16 @@ OUT = Path("data/detector_code")
 def main() -> None:
     params = read_params()
     load_params("score", ScoreParams)  # a misspelt degradation is found here, before any training, and not behind all of them
-    names = section_of(params, "run.detectors")
+    methods = {}
+    for run in runs_of(params):
+        if run.is_official:
+            methods[run.detector] = detectors.method_named(run.detector)
+        else:
+            methods[run.detector] = detectors.method_of(run.detector, section_of(params, f"detectors.{run.detector}"))
     with replacing_directory(OUT) as partial:
-        for name in names:
-            method = detectors.method_of(name, section_of(params, f"detectors.{name}"))
+        for name, method in methods.items():
             write_json(partial / f"{name}.json", {"method": method, "files": closure(detectors.module_name(method))})
-    print(f"detector_code: {', '.join(names)} -> {OUT}")
+    print(f"detector_code: {', '.join(methods)} -> {OUT}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """evaluate@<run>: scores/<run>.parquet, data/index.parquet -> metrics/<run>.json, data/evaluated/<run>.{json,parquet}.
 
-usage: evaluate.py <detector>-<seed>
+usage: evaluate.py RUN
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nullscope.tables.parquet import read_batches, write_table
 
 
 def main() -> None:
-    (run,) = arguments("<detector>-<seed>")
+    (run,) = arguments("RUN")
     scores = Path(f"scores/{run}.parquet")
     rows, counts = read_test_scores(scores), index_counts(read_batches(Path("data/index.parquet"), INDEX))
     check_complete(rows, sum(count for (split, *_), count in counts.items() if split == TEST), scores)

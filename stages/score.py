@@ -1,9 +1,10 @@
 """score@<run>: model, shards and captions of the splits val and test -> scores/<run>.parquet, data/features/<run>.parquet.
 
-usage: score.py <detector>-<seed>    scores every image as it is, and after every degradation of `score.degradations`
+usage: score.py RUN    scores every image as it is, and after every degradation of `score.degradations`
 """
 
 import itertools
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,8 +17,10 @@ from nullscope.core import ranks
 from nullscope.core.config import load_params
 from nullscope.core.contracts import CLEAN, SCORES
 from nullscope.core.launcher import arguments
+from nullscope.core.runs import detector_of
+from nullscope.detectors import method_of
 from nullscope.images.degradations import Degraded, ScoreParams
-from nullscope.model_facts import WEIGHTS
+from nullscope.model_facts import WEIGHTS, ModelFacts
 from nullscope.model_folder import load, patches_of
 from nullscope.scoring import SCORED, join_index, kept_features, scored
 from nullscope.shards.loading import read_whole
@@ -28,6 +31,7 @@ from nullscope.tables.parts import in_parts, scratch
 from nullscope.tables.text import TextTable
 
 INDEX, TEXT, SHARDS = Path("data/index.parquet"), Path("data/text"), Path("data/shards")
+CODE = Path("data/detector_code")
 SCORED_SPLITS = ("val", "test")  # a data set without validation images has no tars of val
 # Test images whose features are kept for the figures: the shards are in the order of a hash, so the first are a fair sample.
 SHOWN = 1000
@@ -43,9 +47,10 @@ class Work(NamedTuple):
 
 
 def main() -> None:
-    (run,) = arguments("<detector>-<seed>")
+    (run,) = arguments("RUN")
     model, device, params = Path("models") / run, ranks.device(), load_params("score", ScoreParams)
     detector, facts = load(model, device)
+    check_origin(run, facts)
     texts = {split: TEXT / f"{split}.parquet" for split in SCORED_SPLITS}
     text = {split: TextTable.read(path) if detector.captions_at_inference else None for split, path in texts.items()}
     kinds = {CLEAN: detector.transform.kind, **dict.fromkeys(params.degradations, Degraded.kind)}
@@ -67,6 +72,18 @@ def main() -> None:
     tables = in_parts(work, compute, SCORED, scratch("score", run, SHOWN, params, *inputs))
     if tables is not None:
         write(run, work, tables)
+
+
+def check_origin(run: str, facts: ModelFacts) -> None:
+    """Raise `ValueError` unless the model is of the kind and of the method that DVC takes the run for."""
+    recorded = json.loads((CODE / f"{detector_of(run)}.json").read_text(encoding="utf-8"))
+    expected = ("official" if detector_of(run) == run else "retrained", recorded["method"])
+    found = (facts.weights, method_of(facts.detector, facts.params))
+    if found != expected:
+        raise ValueError(
+            f"models/{run}: expected {' weights of '.join(expected)}, found {' weights of '.join(found)}; trained ones go by "
+            "run.detectors, imported ones by run.official under a name that begins with their detector's"
+        )
 
 
 def plan(degradation: str, split: str, shards: list[Shard]) -> list[Work]:

@@ -91,7 +91,7 @@ def test_a_known_file_is_named_with_its_terms(tmp_path, monkeypatch):
     torch.save(state, tmp_path / "file.pth")
     digest = sha256(tmp_path / "file.pth")
     row = next(row for row in licences.weights() if row.name == "tiny_ladeda_forensynths")
-    mine = row.__class__(**{**vars(row), "note": f"sha-256 begins with {digest[:6]}"})
+    mine = row.__class__(**{**vars(row), "sha256_begins": digest[:6]})
     monkeypatch.setattr(licences, "weights", lambda: (mine,))
     done = run("tiny_ladeda", tmp_path / "file.pth", "--out", tmp_path / "model")
     assert f"SHA-256 {digest}: tiny_ladeda_forensynths, trained on ForenSynths; Yissum" in done.output

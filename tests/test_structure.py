@@ -186,6 +186,9 @@ def test_operations_import_numbers_only() -> None:
 
 # (b) DVC watches the code that a stage runs
 
+OFFICIAL = "_official"  # behind the name of a stage's twin, for models that were not trained here
+TWINS = ("score", "evaluate")
+
 
 def holds_code(file: Path) -> bool:
     """Whether anything stands in a file beside its docstring: an empty ``__init__`` changes no result."""
@@ -260,13 +263,14 @@ def stages() -> tuple[Stage, ...]:
 def test_every_script_is_a_stage_and_every_stage_runs_one_script() -> None:
     """``stages/x.py`` is the stage ``x``; ``track`` is the one step that is run by hand, as nothing depends on it.
 
-    A stage that another data set switches off stands in dvc.yaml too.
+    A stage that another data set switches off stands in dvc.yaml too. A model that was not trained here is scored and evaluated
+    by the same scripts.
     """
     named = set(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
-    assert named == {file.stem for file in (ROOT / "stages").glob("*.py")} - {"track"}
+    assert named - {f"{name}{OFFICIAL}" for name in TWINS} == {file.stem for file in (ROOT / "stages").glob("*.py")} - {"track"}
     assert stages()
     for stage in stages():
-        assert [script.stem for script in stage.scripts] == [stage.name.partition("@")[0]]
+        assert [script.stem for script in stage.scripts] == [stage.name.partition("@")[0].removesuffix(OFFICIAL)]
 
 
 def test_a_matrix_stage_exists_for_every_detector_and_seed() -> None:
@@ -276,6 +280,21 @@ def test_a_matrix_stage_exists_for_every_detector_and_seed() -> None:
     assert items
     for name in ("train", "score", "evaluate"):
         assert {stage.name.partition("@")[2] for stage in stages() if stage.name.startswith(f"{name}@")} == items
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_model_that_was_not_trained_here_waits_for_the_same_and_leaves_the_same(name: str) -> None:
+    """A stage over detectors and seeds, and its twin over folders: they differ in the name of the run alone."""
+    described = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    stage, twin = (
+        {key: yaml.safe_dump(value) for key, value in described[own].items() if key not in ("matrix", "desc")}
+        for own in (name, f"{name}{OFFICIAL}")
+    )
+    renamed = {
+        key: value.replace("${item.detector}-${item.seed}", "${item.official}").replace("${item.detector}", "${item.official}")
+        for key, value in stage.items()
+    }
+    assert renamed == twin
 
 
 def test_code_that_a_stage_depends_on_exists() -> None:

@@ -94,6 +94,14 @@ def test_an_unknown_method_is_an_error_with_the_near_one_and_all_others(small):
             attempt()
 
 
+def test_the_name_of_released_weights_begins_with_their_method():
+    named = ("npr", "npr_official", "ladeda_2024", "tiny_ladeda_official", "ns_net_v2")
+    assert [detectors.method_named(name) for name in named] == ["npr", "npr", "ladeda", "tiny_ladeda", "ns_net"]
+    for name in ("nprx", "official_npr", "npr-1"):
+        with pytest.raises(ValueError, match=f"run.official: '{name}': expected a name that begins with its detector's"):
+            detectors.method_named(name)
+
+
 @pytest.mark.parametrize("method", [None, 3, ["ns_net"], "", "base", "../ns_net", "nullscope.detectors.ns_net"])
 def test_what_is_no_name_of_a_method_is_the_same_error(small, method):
     """Not a traceback, and no other module: `base` is no detector."""
@@ -142,7 +150,11 @@ class Project:
 
     def write(self, sections, degradations=()):
         with open(self.params, "w", encoding="utf-8") as file:
-            values = {"run": {"detectors": list(sections)}, "detectors": sections, "score": {"degradations": list(degradations)}}
+            values = {
+                "run": {"detectors": list(sections), "seeds": [0], "official": []},
+                "detectors": sections,
+                "score": {"degradations": list(degradations)},
+            }
             YAML().dump(values, file)
 
     def run(self):

@@ -10,9 +10,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+from conftest import PATCHES, conf_of
 from e2e.project import MADE, RUNS, SMALL, STEPS, clean_logits, one_epoch, overrides, run, stages_run
 
-from nullscope import model_folder
+from nullscope import detectors, model_folder
+from nullscope.detectors.base import Context
 
 pytestmark = pytest.mark.e2e
 
@@ -125,6 +127,31 @@ def test_the_trained_detector_judges_files_as_the_pipeline_does(project):
     images = sorted(expected)[::20]
     assert len(images) >= 3
     assert predicted(project, "ns_net-0", images) == pytest.approx({image: expected[image] for image in images}, abs=1e-4)
+
+
+def test_released_weights_are_scored_and_reported_beside_those_trained_here(clone, tmp_path):
+    """As the README says: import, add to DVC, name in `run.official`. Nothing trains again, and no number is mixed up."""
+    detector = detectors.build("npr_official", conf_of("npr_official"), Context({}, PATCHES), seed=5)
+    state = {detector.official_name(ours): tensor.detach().clone() for ours, tensor in detector.kept_state()}
+    torch.save(state, tmp_path / "NPR.pth")
+    run(clone, "nullscope", "import-weights", "npr", str(tmp_path / "NPR.pth"), "--out", "models/npr_official")
+    run(clone, "dvc", "add", "models/npr_official")
+    run(clone, "git", "add", "-A")
+    run(clone, "git", "commit", "-qm", "npr_official")
+    before = summary(clone)
+    ran = stages_run(run(clone, "dvc", "exp", "run", *overrides(*SMALL, "run.official=[npr_official]")))
+    own = ["score_official@npr_official", "evaluate_official@npr_official"]
+    assert sorted(ran) == sorted(["detector_code", *own, "report"])
+    found = summary(clone)
+    assert {name: found[name] for name in before} == before and set(found) == {*RUNS, "npr_official"}
+    expected = scored(clone, "npr_official")
+    images = sorted(expected)[::30]
+    assert predicted(clone, "npr_official", images) == pytest.approx({image: expected[image] for image in images}, abs=1e-4)
+    assert "npr_official †" in (clone / "reports/index.html").read_text()
+    run(clone, "python", "stages/track.py")
+    assert set(runs_in_mlflow(clone)) == {*RUNS, "npr_official"}
+    wrong = run(clone, "dvc", "exp", "run", *overrides(*SMALL, "run.official=[safe_official]"), status=255)
+    assert "models/safe_official" in wrong and "Traceback" not in wrong
 
 
 def test_everything_deleted_and_made_again_is_the_same_to_the_byte(project, tmp_path):

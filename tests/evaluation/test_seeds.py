@@ -62,8 +62,18 @@ def test_a_number_that_is_not_defined_is_none():
     assert spread(runs, "x").seeds == mean_of(runs, "x").seeds == difference(runs, runs, "x").seeds == 1
 
 
+def test_a_single_run_is_compared_with_every_seed():
+    """Released weights have one run: the spread of the difference is that of the other detector's seeds."""
+    seeds, single = [{"x": value} for value in (0.5, 0.6, 0.4)], [{"x": 0.9}]
+    less = difference(single, seeds, "x")
+    assert (less.mean, less.seeds, less.span) == (pytest.approx(0.4), 3, "interval")
+    assert difference(seeds, single, "x").mean == pytest.approx(-less.mean)
+    assert less.half == pytest.approx(mean_of(seeds, "x").half)
+    assert len(seeds) == 3 and len(single) == 1, "the lists stay as they are"
+
+
 def test_runs_are_grouped_in_the_order_given():
-    assert by_detector({"b-0": 1, "a_b-1-0": 2, "b-1": 3}) == {"b": [1, 3], "a_b-1": [2]}
+    assert by_detector({"b-0": 1, "a_b-1-0": 2, "b-1": 3, "b_new": 4}) == {"b": [1, 3], "a_b-1": [2], "b_new": [4]}
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,14 @@ def test_a_wrong_licence_row_is_refused(change, message):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [({"sha256": "abc"}, "64"), ({"sha256": ""}, "sha256sum"), ({"trained_on": ""}, "unknown")]
+    ("change", "message"),
+    [
+        ({"sha256": "abc"}, "64"),
+        ({"sha256_begins": "abcde"}, "neither alone"),
+        ({"sha256": "", "sha256_begins": "xyzzy"}, "neither alone"),
+        ({"sha256": ""}, "sha256sum"),
+        ({"trained_on": ""}, "unknown"),
+    ],
 )
 def test_a_wrong_weights_row_is_refused(change, message):
     embedded = next(row for row in weights() if row.in_package)

@@ -30,6 +30,7 @@ from safetensors.numpy import save_file
 
 from nullscope.core.contracts import CAPTIONS, CLEAN, FAKE, INDEX, REAL, SCORES, feature_schema, text_schema
 from nullscope.core.files import sha256, write_json
+from nullscope.core.runs import Run
 from nullscope.evaluation.file_bias import measure_file_bias
 from nullscope.evaluation.metrics import evaluate_with_resamples
 from nullscope.evaluation.scores import read_test_scores
@@ -60,8 +61,14 @@ class Plan:
     subsets: dict[str, float]  # by how much the fakes' logits lie higher
     trained: tuple[str, ...]
     fake_file: dict[str, object] = field(default_factory=dict)  # in what the fakes' files differ from the reals'
-    official: tuple[str, ...] = ()  # detectors whose weights were not trained here
+    official: tuple[str, ...] = ()  # whose weights were not trained here: one run each, without a seed
     unexpected: dict[str, object] = field(default_factory=dict)  # as metrics/index.json has it
+
+    @property
+    def runs(self) -> list[Run]:
+        """Every run, those that were trained first."""
+        trained = [name for name in SKILL if name not in self.official]
+        return [*(Run(name, seed) for name in trained for seed in SEEDS), *(Run(name, None) for name in self.official)]
 
     @property
     def real(self) -> str:
@@ -97,11 +104,11 @@ def stage():
 def project(tmp_path_factory):
     """A project after `evaluate` and `report`, and what `report` printed: (root, text)."""
     root = write_project(tmp_path_factory.mktemp("project"))
-    runs = [f"{name}-{seed}" for name in SKILL for seed in SEEDS]
-    done = run_stage(root, "evaluate", runs[0])
+    first, *others = PLAIN.runs
+    done = run_stage(root, "evaluate", first.name)
     assert done.returncode == 0, done.stderr
-    for run in runs[1:]:
-        evaluate_run(root, run, PLAIN)
+    for run in others:
+        evaluate_run(root, run.name, PLAIN)
     write_json(root / "metrics/audit.json", measure_file_bias(read_table(root / "data/index.parquet", INDEX)))
     done = run_stage(root, "report")
     assert done.returncode == 0, done.stderr
@@ -112,9 +119,8 @@ def project(tmp_path_factory):
 def papers_project(tmp_path_factory):
     """The root of a project on a benchmark of the papers, with a report."""
     root = write_project(tmp_path_factory.mktemp("papers"), PAPERS)
-    for name in SKILL:
-        for seed in SEEDS:
-            evaluate_run(root, f"{name}-{seed}", PAPERS)
+    for run in PAPERS.runs:
+        evaluate_run(root, run.name, PAPERS)
     write_json(root / "metrics/audit.json", measure_file_bias(read_table(root / "data/index.parquet", INDEX)))
     (root / "reports").mkdir()
     write_report(build_report(root), root / "reports")
@@ -147,18 +153,21 @@ def write_project(root: Path, plan: Plan = PLAIN) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     world = {"shortcut": SHARE} if plan is PLAIN else None
     params = {
-        "run": {"detectors": list(SKILL), "seeds": list(SEEDS)},
+        "run": {
+            "detectors": [name for name in SKILL if name not in plan.official],
+            "seeds": list(SEEDS),
+            "official": list(plan.official),
+        },
         "dataset": {"name": plan.dataset, "reals": {}, "world": world},
     }
     params |= {"shard": {"prepare": []}, "pipeline": {"world": ["embedded"] if world else []}}
     (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     write_index(root, rows, plan)
     write_captions(root, rows)
-    for name in SKILL:
-        for seed in SEEDS:
-            write_scores(root, name, seed, tests, plan)
-            write_model(root, name, seed, plan)
-            write_features(root, f"{name}-{seed}", tests, plan)
+    for run in plan.runs:
+        write_scores(root, run, tests, plan)
+        write_model(root, run, plan)
+        write_features(root, run.name, tests, plan)
     write_shards(root, plan)
     return root
 
@@ -217,8 +226,9 @@ def write_vectors(path: Path, schema: pa.Schema, ids: list[str], rows_NK: np.nda
     write_table(path, pa.table([ids, column], schema=schema), schema)
 
 
-def write_scores(root: Path, name: str, seed: int, rows: list[tuple[str, str, int]], plan: Plan) -> None:
-    rng = np.random.default_rng([seed, len(name)])
+def write_scores(root: Path, run: Run, rows: list[tuple[str, str, int]], plan: Plan) -> None:
+    name = run.detector
+    rng = np.random.default_rng([run.seed or 0, len(name)])
     records = []
     for row in rows:
         logit = 1.5 * rng.normal() - 1.8 + (row[1] != plan.real) * (1 + SKILL[name] * plan.subsets[row[1]])
@@ -231,19 +241,21 @@ def write_scores(root: Path, name: str, seed: int, rows: list[tuple[str, str, in
         records += [
             clean | {"degradation": kind, "logit": left * clean["logit"] + added + next(noise)} for clean in records[: len(rows)]
         ]
-    write_table(root / f"scores/{name}-{seed}.parquet", pa.Table.from_pylist(records, SCORES), SCORES)
+    write_table(root / f"scores/{run.name}.parquet", pa.Table.from_pylist(records, SCORES), SCORES)
 
 
-def write_model(root: Path, name: str, seed: int, plan: Plan) -> None:
-    folder = root / f"models/{name}-{seed}"
+def write_model(root: Path, run: Run, plan: Plan) -> None:
+    name, seed, folder = run.detector, run.seed or 0, root / f"models/{run.name}"
     folder.mkdir(parents=True)
     params = {"lr": 0.0005, "lora": {"rank": 6, "dropout": 0.8}, "epochs": 3, "input": "patches", **OWN[name]}
     facts = {"detector": name, "seed": seed, "params": params, "patches": {"patch_px": 16, "grid": 7, "fill": "repeat"}}
-    facts |= {"prepare": [], "dataset": plan.dataset, "weights": "official" if name in plan.official else "retrained"}
+    facts |= {"prepare": [], "dataset": plan.dataset, "weights": "official" if run.is_official else "retrained"}
     (folder / "detector.json").write_text(json.dumps(facts), encoding="utf-8")
     save_file(
         {"null_space.basis_DK": np.eye(2 * MEANING, MEANING if name == "ns_net" else 0, dtype=np.float32)}, folder / WEIGHTS
     )
+    if run.is_official:
+        return
     rng, lines = np.random.default_rng(seed), ["step,epoch,phase,loss,bce,contrastive"]
     for step in range(120):
         bce = 0.7 * np.exp(-step / 40) + 0.02 * rng.random()

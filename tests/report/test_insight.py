@@ -134,7 +134,7 @@ def test_the_project_shows_which_detector_leans_on_the_colour(project):
 
 
 def test_other_data_sets_have_no_shortcut_and_need_no_colours(project_copy):
-    params = {"run": {"detectors": ["ns_net"], "seeds": [0]}, "pipeline": {"world": []}, "shard": {"prepare": []}}
+    params = {"run": {"detectors": ["ns_net"], "seeds": [0], "official": []}, "pipeline": {"world": []}, "shard": {"prepare": []}}
     params |= {"dataset": {"name": "folder", "world": None}}
     (project_copy / "params.yaml").write_text(json.dumps(params), encoding="utf-8")
     (project_copy / "data/captions.parquet").write_text("hashed, not read", encoding="utf-8")

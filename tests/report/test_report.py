@@ -233,7 +233,11 @@ def test_error_is_one_line_and_the_last_report_still_stands(project, tmp_path, s
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("params.yaml", "run: {detectors: [], seeds: [0]}", "expected a list of str with at least one entry, found []"),
+        (
+            "params.yaml",
+            "run: {detectors: [], seeds: [0], official: []}",
+            "expected detectors and seeds, or a model of `official`",
+        ),
         (
             "models/ns_net-0/history.csv",
             "step,loss\n0,1\n",

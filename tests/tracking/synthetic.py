@@ -26,7 +26,7 @@ class Project:
         self.root = root
         (root / "dvc.yaml").write_text("stages: {}\n")
         (root / "dvc.lock").write_text("schema: '2.0'\n")
-        (root / "params.yaml").write_text(f"run:\n  detectors: [{', '.join(DETECTORS)}]\n  seeds: [0]\n")
+        (root / "params.yaml").write_text(f"run:\n  detectors: [{', '.join(DETECTORS)}]\n  seeds: [0]\n  official: []\n")
         for name in DETECTORS:
             self.train(name)
             self.evaluate(name)

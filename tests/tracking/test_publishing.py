@@ -98,9 +98,28 @@ def test_a_new_model_supersedes_and_the_old_run_stays(project: Project) -> None:
     assert (new, old) == ("false", "true")
 
 
+def test_released_weights_are_a_run_without_a_seed_or_a_curve(project: Project) -> None:
+    (project.root / "params.yaml").write_text("run: {detectors: [ns_net], seeds: [0], official: [npr_official, npr_new]}\n")
+    folder = project.root / "models" / "npr_official"
+    folder.mkdir()
+    (folder / "weights.safetensors").write_bytes(b"released")
+    (folder / "detector.json").write_text('{"detector": "npr", "seed": 0, "weights": "official", "params": {"lr": 0.1}}')
+    shutil.copy(project.root / "metrics" / "ns_net-0.json", project.root / "metrics" / "npr_official.json")
+    trained, released, absent = tracking.publish(project.root)
+    assert [(row.name, row.status) for row in (trained, released)] == [("ns_net-0", "created"), ("npr_official", "created")]
+    assert (absent.missing, absent.remedy) == ("models/npr_new", "dvc pull models/npr_new.dvc, or nullscope import-weights")
+    (run,) = [run for run in project.runs() if run.info.run_name == "npr_official"]
+    assert run.data.tags["nullscope.weights"] == "official"
+    assert not {"nullscope.seed", "dvc.stage"} & set(run.data.tags)
+    assert project.run("ns_net").data.tags["nullscope.weights"] == "retrained"
+    assert run.data.metrics["acc"] == 0.75
+    assert not [name for name in run.data.metrics if name.startswith("train/")]
+    assert {row.status for row in tracking.publish(project.root)} == {"unchanged", "missing"}
+
+
 def test_a_detector_that_left_the_parameters_is_not_current(project: Project) -> None:
     tracking.publish(project.root)
-    (project.root / "params.yaml").write_text("run:\n  detectors: [clip_lora]\n  seeds: [0]\n")
+    (project.root / "params.yaml").write_text("run:\n  detectors: [clip_lora]\n  seeds: [0]\n  official: []\n")
     tracking.publish(project.root)
     assert project.run("ns_net").data.tags["nullscope.current"] == "false"
 

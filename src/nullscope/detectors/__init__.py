@@ -28,6 +28,19 @@ def method_of(name: str, params: dict[str, Any]) -> str:
     return params.get("method", name)
 
 
+def method_named(name: str) -> str:
+    """Return the method whose name that of a model folder begins with: ``npr`` of ``npr_official``.
+
+    Raises `ValueError` if there is none.
+    """
+    known = [method for method in NAMES if f"{name}_".startswith(f"{method}_")]
+    if not known:
+        raise ValueError(
+            f"run.official: {name!r}: expected a name that begins with its detector's, such as npr_official{suggest(name, NAMES)}"
+        )
+    return max(known, key=len)
+
+
 def module_name(method: str) -> str:
     """Return the full name of the module of a method. Raises `ValueError` on an unknown method."""
     if method not in NAMES:

@@ -32,25 +32,19 @@ from __future__ import annotations
 
 import re
 
-from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nullscope.backbones.pixels import PixelEncoder
 from nullscope.backbones.resnet import BLOCKS, initialise, stage
 from nullscope.detectors import base, pixels
-from nullscope.images.transforms import WholeImage
 from nullscope.ops.frequency import high_pass_channels, high_pass_space, spectral_convolution
 
 LEAST_PX = 16  # side of an image that is not resized: two pixels are left at the last high-pass
 
 
-class Config(pixels.SteppedParams):
+class Config(pixels.WholeParams):
     """Parameters of FreqNet."""
-
-    resize_px: PositiveInt | None  # both sides of every image; None: as they are
-    crop_px: PositiveInt  # of a training image
-    test_crop_px: PositiveInt | None
 
 
 class Network(nn.Module):
@@ -93,9 +87,7 @@ class Detector(pixels.PixelDetector):
     official_head = "fc1"
 
     def __init__(self, params: Config, context: base.Context) -> None:
-        least_px = 1 if params.resize_px else LEAST_PX
-        transform = WholeImage(params.resize_px, params.crop_px, params.test_crop_px, params.flip, least_px)
-        super().__init__(params, transform, PixelEncoder(Network(params.width)), 8 * params.width)
+        super().__init__(params, params.transform(LEAST_PX), PixelEncoder(Network(params.width)), 8 * params.width)
 
     @classmethod
     def official_name(cls, name: str) -> str:

@@ -28,20 +28,16 @@ from torch import Tensor, nn
 from nullscope.backbones.bagnet import PatchResNet
 from nullscope.backbones.pixels import PixelEncoder
 from nullscope.detectors import base, pixels
-from nullscope.images.transforms import WholeImage
 from nullscope.ops.residuals import neighbour_residual
 
 LEAST_PX = 10  # side of an image that is not resized: a patch of 9 x 9, in cells of 2
 
 
-class Config(pixels.SteppedParams):
+class Config(pixels.WholeParams):
     """Parameters of LaDeDa."""
 
     blocks: list[PositiveInt] = Field(min_length=4, max_length=4)  # of the four stages; 3, 4, 6, 3 is the official network
     stem_momentum: PositiveFloat  # of the first batch normalisation; 0.001 is the official one, for thousands of steps
-    resize_px: PositiveInt | None  # both sides of every image; None: as they are
-    crop_px: PositiveInt  # of a training image
-    test_crop_px: PositiveInt | None
 
 
 class Network(PatchResNet):
@@ -58,8 +54,6 @@ class Detector(pixels.PixelDetector):
     official_head = "fc"
 
     def __init__(self, params: Config, context: base.Context) -> None:
-        least_px = 1 if params.resize_px else LEAST_PX
-        transform = WholeImage(params.resize_px, params.crop_px, params.test_crop_px, params.flip, least_px)
         network = Network(params.width, params.blocks, params.stem_momentum)
-        super().__init__(params, transform, PixelEncoder(network), 32 * params.width)
+        super().__init__(params, params.transform(LEAST_PX), PixelEncoder(network), 32 * params.width)
         nn.init.normal_(self.head.weight, std=0.02)

@@ -26,24 +26,18 @@ odd side when it tests them at their own size; here the residual always does so.
 
 from __future__ import annotations
 
-from pydantic import PositiveInt
 from torch import Tensor
 
 from nullscope.backbones.pixels import PixelEncoder
 from nullscope.backbones.resnet import TruncatedResNet
 from nullscope.detectors import base, pixels
-from nullscope.images.transforms import WholeImage
 from nullscope.ops.residuals import neighbour_residual
 
 LEAST_PX = 8  # side of an image that is not resized: two cells of the residual, and two pixels behind the stem
 
 
-class Config(pixels.SteppedParams):
+class Config(pixels.WholeParams):
     """Parameters of NPR."""
-
-    resize_px: PositiveInt | None  # both sides of every image; None: as they are
-    crop_px: PositiveInt  # of a training image
-    test_crop_px: PositiveInt | None
 
 
 class Network(TruncatedResNet):
@@ -60,6 +54,4 @@ class Detector(pixels.PixelDetector):
     official_head = "fc1"
 
     def __init__(self, params: Config, context: base.Context) -> None:
-        least_px = 1 if params.resize_px else LEAST_PX
-        transform = WholeImage(params.resize_px, params.crop_px, params.test_crop_px, params.flip, least_px)
-        super().__init__(params, transform, PixelEncoder(Network(params.width)), 8 * params.width)
+        super().__init__(params, params.transform(LEAST_PX), PixelEncoder(Network(params.width)), 8 * params.width)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nullscope.backbones.pixels import PixelEncoder
 from nullscope.detectors import base
-from nullscope.images.transforms import Transform
+from nullscope.images.transforms import Transform, WholeImage
 from nullscope.shards.batch import Batch
 
 
@@ -31,6 +31,18 @@ class SteppedParams(PixelParams):
     def factor(self, progress: base.Progress) -> float:
         """Return what the learning rate is multiplied by."""
         return self.decay ** (progress.epoch // self.decay_epochs)
+
+
+class WholeParams(SteppedParams):
+    """Of those that take whole images, resized or as they are, and train on windows of them."""
+
+    resize_px: PositiveInt | None  # both sides of every image; None: as they are
+    crop_px: PositiveInt  # of a training image
+    test_crop_px: PositiveInt | None
+
+    def transform(self, least_px: int) -> WholeImage:
+        """Return the transform; ``least_px`` is the shortest side that the network takes: of images that are not resized."""
+        return WholeImage(self.resize_px, self.crop_px, self.test_crop_px, self.flip, 1 if self.resize_px else least_px)
 
 
 class PixelDetector(base.Detector):

@@ -23,26 +23,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from nullscope.backbones.bagnet import TinyPatchNet
 from nullscope.backbones.pixels import PixelEncoder
 from nullscope.detectors import base, pixels
-from nullscope.images.transforms import WholeImage
 from nullscope.ops.residuals import gradient, neighbour_residual
 
 LEAST_PX = 8  # side of an image that is not resized: a patch of 5 x 5, in cells of 2
 
 
-class Config(pixels.SteppedParams):
+class Config(pixels.WholeParams):
     """Parameters of Tiny-LaDeDa."""
 
     residual: Literal["npr", "x_grad", "y_grad", "left_diag", "right_diag"]
     stem_momentum: PositiveFloat  # of the first batch normalisation; 0.001 is the official one, for thousands of steps
-    resize_px: PositiveInt | None  # both sides of every image; None: as they are
-    crop_px: PositiveInt  # of a training image
-    test_crop_px: PositiveInt | None
 
 
 class Network(TinyPatchNet):
@@ -68,7 +64,5 @@ class Detector(pixels.PixelDetector):
     }
 
     def __init__(self, params: Config, context: base.Context) -> None:
-        least_px = 1 if params.resize_px else LEAST_PX
-        transform = WholeImage(params.resize_px, params.crop_px, params.test_crop_px, params.flip, least_px)
         network = Network(params.residual, params.width, params.stem_momentum)
-        super().__init__(params, transform, PixelEncoder(network), params.width)
+        super().__init__(params, params.transform(LEAST_PX), PixelEncoder(network), params.width)

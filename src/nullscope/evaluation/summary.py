@@ -1,6 +1,6 @@
 """The metrics of all runs (`metrics/summary.json`), per detector and over its seeds.
 
-A *summary* is a dictionary from the name of a run, ``<detector>-<seed>``, to what `metrics.evaluate` returned for it.
+A *summary* is a dictionary from the name of a run (`core.runs`) to what `metrics.evaluate` returned for it.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nullscope.core.runs import detector_of
 from nullscope.evaluation.seeds import Spread, estimate, over_seeds
 
 Metrics = Mapping[str, Any]  # of one run
@@ -17,7 +18,7 @@ def by_detector(summary: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Return the entries of ``summary`` under the names of the detectors: a list over seeds, in their order."""
     grouped: dict[str, list[Any]] = {}
     for run, own in summary.items():
-        grouped.setdefault(run.rpartition("-")[0], []).append(own)
+        grouped.setdefault(detector_of(run), []).append(own)
     return grouped
 
 
@@ -34,7 +35,11 @@ def mean_of(runs: Sequence[Mapping[str, Any]], key: str) -> Spread | None:
 
 
 def difference(runs: Sequence[Mapping[str, Any]], first: Sequence[Mapping[str, Any]], key: str) -> Spread | None:
-    """Return the number ``key`` less that of ``first`` at the same seed, over seeds (`estimate`); None if no seed has both."""
+    """Return the number ``key`` less that of ``first`` at the same seed, over seeds (`estimate`); None if no seed has both.
+
+    A single run, such as released weights, is compared with every seed of the other detector.
+    """
+    runs, first = (own * (len(other) if len(own) == 1 else 1) for own, other in ((list(runs), first), (list(first), runs)))
     pairs = [(run[key], other[key]) for run, other in zip(runs, first, strict=True) if key in run and key in other]
     return estimate([own - other for own, other in pairs]) if pairs else None
 

@@ -51,6 +51,7 @@ class Weights:
     url: str  # published address of the file; empty: none that a program can rely on
     bytes: int | None  # None: not known
     sha256: str  # empty: not known
+    sha256_begins: str  # what is known of it, where that is not all; empty: nothing
     licence: str
     trained_on: str
     in_package: bool
@@ -61,14 +62,17 @@ class Weights:
         _filled(where, name=self.name, where_from=self.where_from, licence=self.licence, trained_on=self.trained_on)
         if self.sha256 and not _SHA256.fullmatch(self.sha256):
             raise ValueError(f"{where}: expected a sha256 of 64 hexadecimal digits, or none; found {self.sha256!r}")
+        if self.sha256_begins and (self.sha256 or not re.fullmatch("[0-9a-f]{5,63}", self.sha256_begins)):
+            raise ValueError(
+                f"{where}: expected sha256, or its first 5 hexadecimal digits or more in sha256_begins; found neither alone"
+            )
         if self.in_package and not (self.sha256 and self.bytes):
             raise ValueError(f"{where}: expected bytes and sha256 of a file of the package, found none; run sha256sum on it")
 
     @property
     def beginning(self) -> str:
         """What is known of the file's SHA-256, in hexadecimal: all of it, its beginning, or nothing."""
-        found = re.search("sha-256 begins with ([0-9a-f]+)", self.note)
-        return self.sha256 or (found[1] if found else "")
+        return self.sha256 or self.sha256_begins
 
     @property
     def page(self) -> str:

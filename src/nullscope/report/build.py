@@ -6,7 +6,7 @@ To follow a number back: its table is named here, with the function that makes i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nullscope.evaluation.curves import curves
@@ -26,6 +26,7 @@ from nullscope.report.figures.training import training_figure, validation_figure
 from nullscope.report.headline import headline
 from nullscope.report.layout import Table
 from nullscope.report.project import (
+    DAGGER,
     Project,
     read_counts,
     read_histories,
@@ -48,7 +49,7 @@ from nullscope.report.tables.insight import (
 )
 from nullscope.report.tables.pairs import pairs_table
 from nullscope.report.tables.papers import paper_tables, scorecard_table
-from nullscope.report.tables.provenance import data_table, licence_table, marked, official, origins_table, read_provenance
+from nullscope.report.tables.provenance import MEANING, data_table, licence_table, marked, origins_table, read_provenance
 from nullscope.report.tables.robustness import robustness_tables
 from nullscope.report.tables.summary import averages_table, summary_table
 from nullscope.report.tables.training import losses_table, parameters_table
@@ -85,7 +86,7 @@ def build_report(root: Path) -> Report:
     drawn = {name: curves([_scores(project, run, seen) for run in runs]) for name, runs in project.runs.items()}
     shortcut, captions = insight.read_shortcut(project), insight.read_captions_alone(project)
     semantics, maps = insight.read_semantics(project, models, seen), insight.read_feature_maps(project, seen)
-    methods = [model["params"].get("method", name) for name, model in models.items()]
+    methods = {name: model["params"].get("method", name) for name, model in models.items()}
     tables = [
         summary_table(summary),
         comparison_table(summary, models),
@@ -94,7 +95,7 @@ def build_report(root: Path) -> Report:
         per_generator_table(summary, "f_acc"),
         per_generator_table(summary, "ap"),
         runs_table(summary),
-        scorecard_table(provenance.dataset, summary),
+        scorecard_table(provenance.dataset, summary, methods),
         *paper_tables(provenance.dataset, summary),
         *robustness_tables(summary),
         shortcut_table(shortcut) if shortcut else None,
@@ -107,7 +108,7 @@ def build_report(root: Path) -> Report:
         refused_table(refused),
         origins_table(summary, models, provenance),
         data_table(provenance),
-        licence_table(provenance.dataset, methods),
+        licence_table(provenance.dataset, methods.values()),
         parameters_table(models),
     ]
     with style():
@@ -127,7 +128,7 @@ def build_report(root: Path) -> Report:
         ]
     return Report(
         runs=project.runs,
-        summary=summary,
+        summary={run: summary[shown] for shown, run in project.all_runs.items()},
         images=images,
         headline=headline(summary, shortcut),
         warnings=warnings(file_bias),
@@ -136,9 +137,14 @@ def build_report(root: Path) -> Report:
             "captions_alone": captions_paragraph(captions) if captions else "",
         },
         definitions=definitions(captions=bool(captions), semantics=bool(semantics), shortcut=bool(shortcut)),
-        tables=[marked(table, official(models)) for table in tables if table],
-        figures=[figure for figure in figures if figure],
+        tables=[marked(table) for table in tables if table],
+        figures=[_explained(figure) for figure in figures if figure],
     )
+
+
+def _explained(figure: Figure) -> Figure:
+    """Return a figure with the meaning of the mark in its caption, if it shows official weights."""
+    return replace(figure, caption=f"{figure.caption} {MEANING}") if DAGGER in figure.alt else figure
 
 
 def _scores(project: Project, run: str, seen: frozenset[str]) -> Scores:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from nullscope.evaluation.seeds import Spread, is_outside
 from nullscope.evaluation.shortcut import Shortcut
 from nullscope.evaluation.summary import Metrics, by_detector, difference, spread, subsets_of
+from nullscope.report.project import is_official
 from nullscope.report.sentences import listed, mean_text, percent, points
 
 MANY = 3  # detectors without a clear difference: more than these are counted, not named
@@ -15,9 +16,11 @@ ONE_SIDED = 0.1  # a detector that is right on less of one kind calls nearly eve
 
 def headline(summary: Mapping[str, Metrics], shortcut: Shortcut | None) -> list[str]:
     """Return the findings of the page's head, the most important first."""
-    runs = by_detector(summary)
-    sentences = [_best(runs), differences(summary), _moved(shortcut) if shortcut else ""]
-    sentences += [_gap(runs), hardest_generator(runs, subsets_of(summary)), *_one_sided(runs)]
+    everything = by_detector(summary)
+    official = {name: own for name, own in everything.items() if is_official(name)}
+    runs = {name: own for name, own in everything.items() if name not in official}
+    sentences = [_best(runs), _official(official), differences(summary), _moved(shortcut) if shortcut else ""]
+    sentences += [_gap(runs), hardest_generator(everything, subsets_of(summary)), *_one_sided(everything)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -25,7 +28,8 @@ def differences(summary: Mapping[str, Metrics]) -> str:
     """Return which detectors differ from the first in AUROC on unseen generators, by intervals paired by seed; or nothing."""
     runs = by_detector(summary)
     first = next(iter(runs))
-    less = {name: difference(own, runs[first], "auroc_unseen") for name, own in runs.items() if name != first}
+    trained = {name: own for name, own in runs.items() if name != first and not is_official(name)}
+    less = {name: difference(own, runs[first], "auroc_unseen") for name, own in trained.items()}
     if not less or any(value is None or value.span != "interval" for value in less.values()):
         return ""
     clear = [f"{name} ({points(value)})" for name, value in less.items() if is_outside(value, (0, 0))]
@@ -67,6 +71,13 @@ def _best(runs: Mapping[str, Sequence[Metrics]]) -> str:
         f"{ranked[0]} has the highest balanced accuracy, {percent(best)}: it {facts} {whose}. "
         f"{ranked[1]} follows with {percent(second)}{overlap}."
     )
+
+
+def _official(runs: Mapping[str, Sequence[Metrics]]) -> str:
+    """Return what released weights reach: they were trained on other data, and are not ranked among those trained here."""
+    found = {name: spread(own, "mean_balanced") for name, own in runs.items()}
+    each = [f"{name} {percent(value)}" for name, value in found.items() if value]
+    return f"Weights that their authors released, on the same images, balanced accuracy: {listed(each)}." if each else ""
 
 
 def _gap(runs: Mapping[str, Sequence[Metrics]]) -> str:

@@ -68,7 +68,7 @@ def read_shortcut(project: Project) -> Shortcut | None:
     captions = read_table(project.root / "data/captions.parquet", CAPTIONS)
     colours = pa.array([is_fake_colour(caption) for caption in captions["caption"].to_pylist()], pa.bool_())
     effects: dict[str, dict[str, float]] = {}
-    for run in project.all_runs:
+    for shown, run in project.all_runs.items():
         rows = read_test_scores(project.root / f"scores/{run}.parquet", clean_only=True)
         fake_colour_N = colours.take(pc.index_in(rows["image_id"], captions["image_id"]).combine_chunks())
         known = rows.filter(pc.is_valid(fake_colour_N))
@@ -78,7 +78,7 @@ def read_shortcut(project: Project) -> Shortcut | None:
             subset_N=known["subset"].to_numpy().astype(str),
             logit_N=known["logit"].to_numpy(),
         )
-        effects[run] = effect(coloured)
+        effects[shown] = effect(coloured)
     share = project.section("dataset.world.shortcut")  # every run scores the same pictures, so the counts of the last are all's
     return Shortcut(share, effects, len(known), len(rows) - len(known), chance_half_width(coloured))
 

@@ -54,8 +54,10 @@ class Table:
     rows: list[list[Cell]]
 
     def is_best(self, row: int, column: int) -> bool:
-        """Return whether a cell shows the best number of its column, or shares it."""
-        shown = [_digits(cells[column].mean, self.columns[column]) for cells in self.rows if isinstance(cells[column], Spread)]
+        """Return whether a cell shows the best number of its column, or shares it: among rows of the same kind of weights."""
+        whose = next((at for at, own in enumerate(self.columns) if own.key == "weights"), None)
+        peers = [cells for cells in self.rows if whose is None or cells[whose] == self.rows[row][whose]]
+        shown = [_digits(cells[column].mean, self.columns[column]) for cells in peers if isinstance(cells[column], Spread)]
         cell, best = self.rows[row][column], self.columns[column].best
         if not best or len(shown) < 2 or not isinstance(cell, Spread):
             return False

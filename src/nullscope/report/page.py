@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
@@ -13,6 +14,7 @@ from nullscope.report.build import Report
 from nullscope.report.figures.canvas import looks
 from nullscope.report.latex import to_latex
 from nullscope.report.layout import Cell, Column, spread_text, text, to_csv, to_markdown
+from nullscope.report.project import is_official
 from nullscope.report.tables.papers import scorecard_means
 
 SHADE = "0, 114, 178"  # red, green, blue of a cell at 100 %; its strength follows the number
@@ -50,8 +52,8 @@ def render(report: Report) -> str:
     return environment.get_template("page.html.j2").render(
         headline=report.headline,
         warnings=report.warnings,
-        colours_of={name: look.colour for name, look in looks(list(report.runs)).items()},
-        seeds=len(next(iter(report.runs.values()))),
+        colours_of={name.split(" ")[0]: look.colour for name, look in looks(list(report.runs)).items()},
+        counts=counts(report.runs),
         index=report.images,
         table=tables,
         papers=[table for table in report.tables if table.name.startswith("paper_")],
@@ -63,6 +65,19 @@ def render(report: Report) -> str:
         spread_text=spread_text,
         shade=shade,
     )
+
+
+def counts(runs: Mapping[str, Sequence[str]]) -> str:
+    """Return how many detectors and seeds a report is of, and how many models that were not trained here."""
+    official = [name for name in runs if is_official(name)]
+    trained = [own for name, own in runs.items() if name not in official]
+    parts = []
+    if trained:
+        seeds = len(trained[0])
+        parts.append(f"{len(trained)} detector{'s' * (len(trained) > 1)}, {seeds} seed{'s' * (seeds > 1)} each")
+    if official:
+        parts.append(f"{len(official)} with the weights that {'its' if len(official) == 1 else 'their'} authors released")
+    return " and ".join(parts)
 
 
 def shade(cell: Cell, column: Column) -> str:

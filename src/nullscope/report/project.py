@@ -13,29 +13,31 @@ from typing import Any
 
 import pyarrow as pa
 
-from nullscope.core.config import ParamsError, read_params, section_of
+from nullscope.core.config import read_params, section_of
 from nullscope.core.contracts import INDEX, ContractError
+from nullscope.core.runs import detector_of, runs_of
 from nullscope.evaluation.history import History, read_history
 from nullscope.evaluation.metrics import PROTOCOL, IndexGroup, index_counts
 from nullscope.evaluation.resampling import resample_schema
 from nullscope.evaluation.summary import Metrics
 from nullscope.tables.parquet import read_batches, read_schema, read_table
 
+DAGGER = "†"  # behind the name of weights that a detector's authors released, wherever the report names them
 Models = dict[str, dict[str, Any]]  # detector -> the content of detector.json of its first seed
 
 
 @dataclass(frozen=True)
 class Project:
-    """A project's folder, its parameters, and the runs that they name."""
+    """A project's folder, its parameters, and the runs that they name. Detectors are named as the report shows them."""
 
     root: Path
     params: dict[str, Any]  # all of params.yaml
-    runs: dict[str, list[str]]  # detector -> the names of its runs, ``<detector>-<seed>``, in the order of the parameters
+    runs: dict[str, list[str]]  # detector -> the names of its runs, in the order of the parameters
 
     @property
-    def all_runs(self) -> list[str]:
-        """The names of all runs."""
-        return [run for own in self.runs.values() for run in own]
+    def all_runs(self) -> dict[str, str]:
+        """The names of all runs, by what the report shows for them."""
+        return {name + run.removeprefix(detector_of(run)): run for name, own in self.runs.items() for run in own}
 
     def section(self, name: str) -> Any:
         """Return the parameter or section at a dotted name."""
@@ -43,28 +45,34 @@ class Project:
 
 
 def read_project(root: Path) -> Project:
-    """Return the project under ``root``. Raises `ParamsError` unless `run.detectors` and `run.seeds` are lists with an entry."""
-    path = root / "params.yaml"
-    params, lists = read_params(path), []
-    for key, kind in (("run.detectors", str), ("run.seeds", int)):
-        found = section_of(params, key, path)
-        if not isinstance(found, list) or not found or not all(isinstance(entry, kind) for entry in found):
-            raise ParamsError(f"{path}: {key}: expected a list of {kind.__name__} with at least one entry, found {found!r}")
-        lists.append(found)
-    return Project(root, params, {name: [f"{name}-{seed}" for seed in lists[1]] for name in lists[0]})
+    """Return the project under ``root``. Raises `ParamsError` where its parameters ask for no run (`runs_of`)."""
+    params = read_params(root / "params.yaml")
+    runs: dict[str, list[str]] = {}
+    for run in runs_of(params):
+        runs.setdefault(f"{run.detector} {DAGGER}" if run.is_official else run.detector, []).append(run.name)
+    return Project(root, params, runs)
+
+
+def is_official(name: str) -> bool:
+    """Return whether a detector, as the report shows it, has weights that its authors released."""
+    return name.endswith(DAGGER)
 
 
 def read_summary(project: Project) -> dict[str, Metrics]:
-    """Return ``metrics/<run>.json`` of every run: what becomes ``metrics/summary.json``.
+    """Return ``metrics/<run>.json`` of every run.
 
     Raises `ContractError` if another version of the protocol computed one: no table mixes two.
     """
-    return {run: _read_metrics(project.root / f"metrics/{run}.json") for run in project.all_runs}
+    return {shown: _read_metrics(project.root / f"metrics/{run}.json") for shown, run in project.all_runs.items()}
 
 
 def read_models(project: Project) -> Models:
-    """Return the facts of the first seed of every detector."""
-    return {name: read_json(project.root / f"models/{runs[0]}/detector.json", "train") for name, runs in project.runs.items()}
+    """Return the facts of the first seed of every detector. Raises `ContractError` where they are missing or damaged."""
+    found = {}
+    for name, runs in project.runs.items():
+        stage = "score_official" if is_official(name) else "train"
+        found[name] = read_json(project.root / f"models/{runs[0]}/detector.json", stage)
+    return found
 
 
 def read_counts(project: Project) -> Counter[IndexGroup]:

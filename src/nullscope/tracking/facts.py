@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nullscope.core.config import leaves
+from nullscope.core.runs import Run
 
 MODEL = "nullscope.model"  # hash of the model folder: what a run is found by
 TRAINING = "nullscope.training"  # hash of what determines a training: what an interrupted run is found by
@@ -25,11 +26,6 @@ COMPARED = ("acc", "ap", "auroc", "r_acc", "f_acc")  # what is shown of every su
 FROZEN = ("clip", "blip")  # the frozen encoders in a model folder: gigabytes, and the same in every run
 PACKAGES = ("nullscope", "torch", "peft", "open_clip_torch", "transformers")
 PARAM_LIMIT, KEY_LIMIT = 6000, 250  # characters, MLflow's
-
-
-def run_name(detector: str, seed: int) -> str:
-    """Return the name of the run, which is also that of the model's folder and of its metrics file."""
-    return f"{detector}-{seed}"
 
 
 def flat_params(params: Mapping[str, Any]) -> dict[str, str]:
@@ -69,11 +65,14 @@ def model_files(model: Path) -> list[Path]:
     return sorted(files)
 
 
-def origin_tags(checkout: Path, detector: str, seed: int) -> dict[str, str]:
-    """Return which code, which stage and which experiment a run belongs to; ``checkout`` is the one whose code runs."""
-    name = run_name(detector, seed)
-    tags = {"nullscope.detector": detector, "nullscope.seed": str(seed), "dvc.stage": f"train@{name}", **_git_tags(checkout)}
-    tags |= {"mlflow.source.name": "stages/train.py", "mlflow.source.type": "LOCAL"}
+def origin_tags(checkout: Path, run: Run) -> dict[str, str]:
+    """Return whose weights a run has, and its code, stage and experiment; ``checkout`` is the one whose code runs."""
+    tags = {"nullscope.detector": run.detector, **_git_tags(checkout), "mlflow.source.type": "LOCAL"}
+    if run.is_official:
+        tags |= {"nullscope.weights": "official", "mlflow.source.name": "nullscope import-weights"}
+    else:
+        tags |= {"nullscope.weights": "retrained", "nullscope.seed": str(run.seed)}
+        tags |= {"dvc.stage": f"train@{run.name}", "mlflow.source.name": "stages/train.py"}
     exported = {"dvc.exp.name": "DVC_EXP_NAME", "dvc.exp.baseline_rev": "DVC_EXP_BASELINE_REV"}  # by `dvc exp run`
     return tags | {tag: os.environ[variable] for tag, variable in exported.items() if os.environ.get(variable)}
 

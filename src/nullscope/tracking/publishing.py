@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nullscope.core.config import read_params, section_of
+from nullscope.core import runs
+from nullscope.core.config import read_params
 from nullscope.core.files import content_sha256, sha256
 from nullscope.evaluation.history import read_history
 from nullscope.tracking.address import TrackingError, say, switched_on, tracking_uri
@@ -27,7 +28,6 @@ from nullscope.tracking.facts import (
     machine_tags,
     model_files,
     origin_tags,
-    run_name,
 )
 from nullscope.tracking.store import Store, explained, locked, open_store, patience
 from nullscope.tracking.training import logged_steps, run_tags
@@ -53,20 +53,15 @@ class _Model:
     """One model of the project and the files that are shown with it."""
 
     root: Path
-    detector: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return run_name(self.detector, self.seed)
+    run: runs.Run
 
     @property
     def folder(self) -> Path:
-        return self.root / "models" / self.name
+        return self.root / "models" / self.run.name
 
     @property
     def metrics_file(self) -> Path:
-        return self.root / "metrics" / f"{self.name}.json"
+        return self.root / "metrics" / f"{self.run.name}.json"
 
     def metrics(self) -> dict[str, float]:
         return flat_metrics(_json(self.metrics_file)) if self.metrics_file.is_file() else {}
@@ -88,12 +83,11 @@ def publish(root: Path) -> list[Row]:
     root = Path(root).resolve()
     if not switched_on():
         return []
-    params = read_params(root / "params.yaml")
-    wanted = [(d, s) for d in section_of(params, "run.detectors") for s in section_of(params, "run.seeds")]
+    wanted = runs.runs_of(read_params(root / "params.yaml"))
     store = open_store(root)
     with explained(tracking_uri(root)), locked(store.lock), patience(retries=3, timeout_s=60):
-        done = [_publish_model(store, _Model(root, detector, seed)) for detector, seed in wanted]
-        _retire(store, {run_name(*pair) for pair in wanted}, {row.name: run_id for row, run_id in done})
+        done = [_publish_model(store, _Model(root, run)) for run in wanted]
+        _retire(store, {run.name for run in wanted}, {row.name: run_id for row, run_id in done})
     return [row for row, _ in done]
 
 
@@ -101,9 +95,9 @@ def _publish_model(store: Store, model: _Model) -> tuple[Row, str]:
     """Return the row of ``model`` and the identifier of its run, empty if there is no model."""
     if not (model.folder / "detector.json").is_file():
         where = model.folder.relative_to(model.root)
-        return Row(model.name, "missing", missing=str(where), remedy=f"dvc repro train@{model.name}, or dvc pull"), ""
+        return Row(model.run.name, "missing", missing=str(where), remedy=model.run.remedy), ""
     digest, shown = content_sha256(model_files(model.folder), model.folder), content_sha256(model.shown_files(), model.root)
-    run = _newest(store, f"tags.`{MODEL}` = '{digest}' and tags.`nullscope.detector` = '{model.detector}'")
+    run = _newest(store, f"tags.`{MODEL}` = '{digest}' and tags.`nullscope.detector` = '{model.run.detector}'")
     if run is None:
         status, run = "created", _create(store, model, digest)
     elif run.data.tags.get(PUBLISHED) == shown and run.data.tags.get(CURRENT) == "true":
@@ -114,15 +108,16 @@ def _publish_model(store: Store, model: _Model) -> tuple[Row, str]:
         _fill(store, model, run, shown)
     metrics = model.metrics()
     missing = "" if metrics else str(model.metrics_file.relative_to(model.root))
-    remedy = f"dvc repro evaluate@{model.name}, or dvc pull" if missing else ""
-    return Row(model.name, status, metrics.get("acc"), metrics.get("ap"), missing, remedy), run.info.run_id
+    stage = "evaluate_official" if model.run.is_official else "evaluate"
+    remedy = f"dvc repro {stage}@{model.run.name}, or dvc pull" if missing else ""
+    return Row(model.run.name, status, metrics.get("acc"), metrics.get("ap"), missing, remedy), run.info.run_id
 
 
 def _create(store: Store, model: _Model, digest: str) -> Run:
     """Create the run of a model that was not trained here: the tags of this machine begin with ``publisher.``."""
-    tags = origin_tags(model.root, model.detector, model.seed) | {MODEL: digest, CURRENT: "false"}
+    tags = origin_tags(model.root, model.run) | {MODEL: digest, CURRENT: "false"}
     tags |= {f"publisher.{key}": value for key, value in machine_tags().items()}
-    return store.client.create_run(store.experiment_id, run_name=model.name, tags=tags)
+    return store.client.create_run(store.experiment_id, run_name=model.run.name, tags=tags)
 
 
 def _fill(store: Store, model: _Model, run: Run, shown: str) -> None:
@@ -152,7 +147,8 @@ def _new_params(model: _Model, run: Run) -> list[Any]:
     params = flat_params({**facts, **own})
     other = sorted(key for key, value in params.items() if run.data.params.get(key, value) != value)
     if other:
-        say(f"{model.name}: the live run {run.info.run_id} was given other values of {', '.join(other)} than detector.json holds")
+        name, live = model.run.name, run.info.run_id
+        say(f"{name}: the live run {live} was given other values of {', '.join(other)} than detector.json holds")
     return [Param(key, value) for key, value in params.items() if key not in run.data.params]
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nullscope.core import ranks
+from nullscope.core import ranks, runs
 from nullscope.core.files import content_sha256
 from nullscope.tracking.address import say, shown, switched_on
 from nullscope.tracking.facts import (
@@ -21,7 +21,6 @@ from nullscope.tracking.facts import (
     machine_tags,
     model_files,
     origin_tags,
-    run_name,
     training_key,
 )
 from nullscope.tracking.store import Store, open_store, patience
@@ -156,8 +155,9 @@ def _begin(detector: str, seed: int, params: Mapping[str, Any], inputs: str) -> 
         if run is not None:
             store.client.update_run(run.info.run_id, status="RUNNING")
             return _Sender(store, run.info.run_id, logged_steps(store, run))
-        tags = origin_tags(Path(), detector, seed) | machine_tags() | {TRAINING: key, CURRENT: "false"}
-        run = store.client.create_run(store.experiment_id, run_name=run_name(detector, seed), tags=tags)
+        trained = runs.Run(detector, seed)
+        tags = origin_tags(Path(), trained) | machine_tags() | {TRAINING: key, CURRENT: "false"}
+        run = store.client.create_run(store.experiment_id, run_name=trained.name, tags=tags)
         store.client.log_batch(run.info.run_id, params=[Param(*item) for item in flat_params(params).items()])
         return _Sender(store, run.info.run_id, set())
     except Exception as error:  # `check_store` has already raised on what can be foreseen

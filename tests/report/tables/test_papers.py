@@ -19,6 +19,7 @@ PRINTED = Path(published.__file__).parent / "published"
 DEGRADED = ("jpeg_95", "jpeg_85", "jpeg_75", "blur_0.5", "blur_1.0", "blur_1.5")
 WHOLE = {"genimage17": "ns_net_t1", "aigibench": "dgs_net_t3", "universal_fake_detect": "ns_net_t2"}  # tables of all subsets
 HALF = 0.03  # of the intervals of a subset's numbers
+METHODS = {"ns_net": "ns_net", "mine": "ns_net"}  # of the detectors of `made`
 
 
 def subsets_of(dataset: str) -> list[str]:
@@ -73,7 +74,7 @@ def ours(table, name: str = "ns_net") -> dict[str, Spread]:
 
 def score(dataset: str, summary: dict, **wanted: str) -> list:
     """The cells of the one row of the scorecard that has what is wanted."""
-    table = scorecard_table(dataset, summary)
+    table = scorecard_table(dataset, summary, METHODS)
     keys = [column.key for column in table.columns]
     found = [row for row in table.rows if all(row[keys.index(key)] == value for key, value in wanted.items())]
     (row,) = found
@@ -124,7 +125,7 @@ def test_every_paper_has_a_name():
 def test_an_unknown_data_set_has_no_tables(dataset):
     assert dataset not in benchmarks()
     assert paper_tables(dataset, made("aigibench")) == []
-    assert scorecard_table(dataset, made("aigibench")) is None
+    assert scorecard_table(dataset, made("aigibench"), METHODS) is None
 
 
 # Our rows
@@ -197,7 +198,7 @@ def test_an_average_needs_every_subset_of_its_table():
     assert ours(table_of("genimage17", summary, "ns_net_t4")) == {"mean Acc.": None}, "an ablation has no columns of its own"
     assert set(ours(table_of("genimage17", summary, "dgs_net_t5")).values()) == {None}
     assert ours(table_of("genimage17", summary, "ns_net_t7"))["mAcc."] is None, "VQDM is one of the eight"
-    card = scorecard_table("genimage17", summary)
+    card = scorecard_table("genimage17", summary, METHODS)
     assert {row[0] for row in card.rows} == {"ns_net"}
     assert scorecard_means(card) is None
 
@@ -297,15 +298,24 @@ def test_doubtful_numbers_are_marked_in_the_scorecard_too():
 
 def test_only_methods_of_a_name_that_is_published_are_scored():
     summary = made("genimage17")
-    card = scorecard_table("genimage17", summary)
+    card = scorecard_table("genimage17", summary, METHODS)
     assert {row[0] for row in card.rows} == {"ns_net"}
-    assert scorecard_table("genimage17", {"mine-0": summary["mine-0"]}) is None
+    assert scorecard_table("genimage17", {"mine-0": summary["mine-0"]}, METHODS) is None
     within = sum(row[-1] == "yes" for row in card.rows)
     assert f"{100 * within / len(card.rows):.0f} % of the {len(card.rows)} published numbers lie within" in card.note
 
 
+def test_released_weights_are_compared_as_their_method_and_a_variant_of_a_method_is_not():
+    own = made("genimage17")["ns_net-0"]
+    for name, method, found in (("npr_new †", "npr", {"npr_new †"}), ("npr_new", "npr", set())):
+        card = scorecard_table("genimage17", {name: own, "mine-0": own}, METHODS | {name: method})
+        assert {row[0] for row in (card.rows if card else [])} == found
+    table = table_of("genimage17", {"npr_new †": own}, "ns_net_t1")
+    assert table.rows[-1][0] == f"npr_new † {OURS}"
+
+
 def test_the_means_are_shown_first():
-    card = scorecard_table("genimage17", made("genimage17"))
+    card = scorecard_table("genimage17", made("genimage17"), METHODS)
     kept = [tuple(row[1:4]) for row in scorecard_means(card).rows]
     assert ("NS-Net, table 1", "mean_real_fakes", "all") in kept
     assert ("NS-Net, table 7", "mean_fakes", "diffusion8") in kept

@@ -15,9 +15,13 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from nullscope.report.project import is_official
+
 # Okabe and Ito's colours, told apart by colour-blind readers, without the yellow that white paper swallows.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#595959")
 LINES = ("-", "--", ":", "-.")  # once the colours are used up
+# Of weights that were not trained here, in a line of their own: Tol's muted colours that are far from those above.
+OFFICIAL_COLOURS, OFFICIAL_LINE = ("#882255", "#999933", "#332288", "#117733", "#AA4499"), (0, (5, 1, 1, 1, 1, 1))
 INK, GREY, FAINT = "#222222", "#8C8C8C", "#DDDDDD"
 SEED = {"marker": "o", "linewidth": 0, "color": "white", "markeredgecolor": INK, "markersize": 3.2}  # a circle per seed
 WIDTH = 7.2  # inches
@@ -69,12 +73,15 @@ class Look:
     """How a detector is drawn, everywhere."""
 
     colour: str
-    line: str
+    line: str | tuple[float, tuple[float, ...]]  # a name, or where it begins and the lengths of dashes and gaps
 
 
 def looks(names: list[str]) -> dict[str, Look]:
-    """Return the look of every detector, by its place in the parameters."""
-    return {name: Look(COLOURS[at % len(COLOURS)], LINES[at // len(COLOURS) % len(LINES)]) for at, name in enumerate(names)}
+    """Return the look of every detector, by its place among those that were trained here or among the others."""
+    trained, official = ([name for name in names if is_official(name) is kind] for kind in (False, True))
+    own = {name: Look(COLOURS[at % len(COLOURS)], LINES[at // len(COLOURS) % len(LINES)]) for at, name in enumerate(trained)}
+    own |= {name: Look(OFFICIAL_COLOURS[at % len(OFFICIAL_COLOURS)], OFFICIAL_LINE) for at, name in enumerate(official)}
+    return {name: own[name] for name in names}
 
 
 def if_seeds(runs: Mapping[str, Sized], sentence: str) -> str:

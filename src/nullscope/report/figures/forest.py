@@ -38,7 +38,7 @@ class Kind:
 def comparison_figure(summary: Mapping[str, Metrics], look: Mapping[str, Look]) -> Figure | None:
     """Return AUROC and accuracy on unseen generators; None with too few seeds for an interval, or no unseen generator."""
     runs = by_detector(summary)
-    if not all(len(own) >= ENOUGH and set(COMPARED) <= set(own[0]) for own in runs.values()):
+    if len(next(iter(runs.values()))) < ENOUGH or not all(set(COMPARED) <= set(own[0]) for own in runs.values()):
         return None
     canvas, grid = _rows(runs, per_row=0.27)
     for axes, key, x in zip(grid, COMPARED, ("AUROC (%)", "fakes called fake (%)"), strict=True):

@@ -9,6 +9,7 @@ from nullscope.core.config import leaves
 from nullscope.evaluation.seeds import ENOUGH
 from nullscope.evaluation.summary import Metrics, by_detector, difference, mean_of
 from nullscope.report.layout import MARK, Cell, Column, Table, detector_column
+from nullscope.report.project import is_official
 
 COMPARED = ("auroc_unseen", "f_acc_unseen")  # the numbers whose difference to the first detector is shown
 PARAMETERS = "Parameters that differ"
@@ -58,12 +59,15 @@ def flat(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _note(runs: dict[str, list[Any]]) -> str:
-    seeds = len(next(iter(runs.values())))
+    first = next(iter(runs))
+    seeds = len(runs[first])
+    if is_official(first):
+        return "Percent."
     if seeds < ENOUGH:
         return f"Percent; means over {seeds} seeds. Intervals need {ENOUGH} seeds." if seeds > 1 else "Percent; one seed."
     note = f"Percent; means over {seeds} seeds ± half their 95 % interval (Student's t)."
     if len(runs) > 1:
-        note += (
-            f" On the right, the difference to {next(iter(runs))} in points, paired by seed; {MARK}: its interval excludes zero."
-        )
+        note += f" On the right, the difference to {first} in points, paired by seed; {MARK}: its interval excludes zero."
+    if any(map(is_official, runs)):
+        note += f" Released weights are compared with every seed of {first}."
     return note

@@ -13,6 +13,7 @@ from nullscope.evaluation.summary import Metrics, by_detector
 from nullscope.records.published import Cell as Place
 from nullscope.records.published import Flag, Interval, Published, load_all, scorecard
 from nullscope.report.layout import Cell, Column, Table, detector_column, yes_no
+from nullscope.report.project import is_official
 
 DOUBTFUL = "?"  # behind a printed number that other numbers of the papers contradict
 OURS = "(ours)"  # behind a detector's name, where printed methods stand in the same column
@@ -36,11 +37,19 @@ def paper_tables(dataset: str, summary: Mapping[str, Metrics]) -> list[Table]:
     return [_paper_table(table, by_detector(summary)) for table in _tables(dataset)]
 
 
-def scorecard_table(dataset: str, summary: Mapping[str, Metrics]) -> Table | None:
-    """Return our numbers beside every published one of the same method, metric and subset; None where there is none."""
+def scorecard_table(dataset: str, summary: Mapping[str, Metrics], methods: Mapping[str, str]) -> Table | None:
+    """Return our numbers beside every published one of the same method, metric and subset; None where there is none.
+
+    ``methods`` has the method of every detector. One that is trained here is compared under its own name: a variant of a method
+    is not the method. Released weights are compared as their method.
+    """
     if dataset not in benchmarks():
         return None
-    found = scorecard(dataset, {name: _ours(dataset, runs) for name, runs in by_detector(summary).items()})
+    found = []
+    for name, runs in by_detector(summary).items():
+        printed = methods[name] if is_official(name) else name
+        found += [replace(score, detector=name) for score in scorecard(dataset, {printed: _ours(dataset, runs)})]
+    found.sort(key=lambda score: list(load_all()).index(score.table))
     if not found:
         return None
     columns = [

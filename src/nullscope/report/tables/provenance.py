@@ -7,22 +7,20 @@ dvc.lock records, by which git finds the commit.
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nullscope.core.contracts import ContractError
+from nullscope.core.runs import detector_of
 from nullscope.records.licences import licences
 from nullscope.report.layout import Cell, Column, Table, detector_column
-from nullscope.report.project import Project
+from nullscope.report.project import DAGGER, Project
 from nullscope.report.tables.papers import OURS
 
-OFFICIAL = "official"  # weights that a detector's authors released
-DAGGER = "†"  # behind the name of a detector with such weights
-NAMING = ("detector", "run", "first", "second", "features")  # the columns in which detectors are named
-IN_HEADINGS = ("comparison", "shortcut", "parameters")  # the tables with detectors' names in their headings
+OFFICIAL, RETRAINED = "official", "retrained"  # weights
+MEANING = f"{DAGGER}: weights that its authors released, not trained here."
 
 
 @dataclass(frozen=True)
@@ -31,14 +29,14 @@ class Provenance:
 
     dataset: str  # its name
     files: dict[str, str]  # path -> md5, as dvc.lock has it
-    scores: dict[str, str]  # run -> md5 of its scores
+    scores: dict[str, str]  # run, as the report shows it -> md5 of its scores
     prepare: list[str]  # the parameter `shard.prepare`
 
 
 def read_provenance(project: Project) -> Provenance:
     """Read and hash the files of a project. Raises `ContractError` if one is missing."""
     files = {name: _md5(project.root / name) for name in ("data/index.parquet", "data/captions.parquet")}
-    scores = {run: _md5(project.root / f"scores/{run}.parquet") for run in project.all_runs}
+    scores = {shown: _md5(project.root / f"scores/{run}.parquet") for shown, run in project.all_runs.items()}
     return Provenance(project.section("dataset.name"), files, scores, project.section("shard.prepare"))
 
 
@@ -49,8 +47,8 @@ def origins_table(summary: Mapping[str, Mapping[str, Any]], models: Mapping[str,
     columns.append(Column("scores_md5", "Scores (md5)", "text"))
     rows: list[list[Cell]] = []
     for run, metrics in summary.items():
-        name, _, seed = run.rpartition("-")
-        model = models[name]
+        name = detector_of(run)
+        model, seed = models[name], run.removeprefix(name).removeprefix("-")
         facts = [model["params"].get("method", name), model.get("weights", ""), model.get("dataset", "")]
         prepared = ", ".join(model.get("prepare", [])) or "as they are"
         rows.append([name, seed, *facts, prepared, str(metrics["protocol"]), found.scores[run]])
@@ -83,32 +81,26 @@ def licence_table(dataset: str, methods: Iterable[str]) -> Table:
     return Table("licences", "Licences", note, columns, rows)
 
 
-def official(models: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Return the detectors whose weights were not trained here: every table marks them."""
-    return {name for name, model in models.items() if model.get("weights") == OFFICIAL}
-
-
-def marked(table: Table, names: Collection[str]) -> Table:
-    """Return a table with a mark wherever it names one of the detectors ``names``; its note then says what that means."""
-    if not names:
-        return table
-    any_of = "|".join(map(re.escape, sorted(names)))
-    named = re.compile(rf"(.* (to|of) |.*\()?({any_of})(-\d+|\)| {re.escape(OURS)})?")  # alone, or as tables speak of it
-
-    def mark(words: Cell) -> Cell:
-        return f"{words} {DAGGER}" if isinstance(words, str) and named.fullmatch(words) else words
-
-    columns = table.columns
-    if table.name in IN_HEADINGS:
-        columns = [replace(column, title=mark(column.title), group=mark(column.group)) for column in columns]
-    naming = [column.key in NAMING for column in columns]
-    rows = [
-        [mark(cell) if names_detectors else cell for cell, names_detectors in zip(row, naming, strict=True)] for row in table.rows
+def marked(table: Table) -> Table:
+    """Return a table that names official weights with a column that says whose weights each row has, and a note of the mark."""
+    words = [column.full_title for column in table.columns] + [
+        cell for row in table.rows for cell in row if isinstance(cell, str)
     ]
-    if (columns, rows) == (table.columns, table.rows):
+    if not any(DAGGER in word for word in words):
         return table
-    note = f"{table.note} {DAGGER}: weights its authors released, not trained here."
-    return replace(table, columns=columns, rows=rows, note=note)
+    table = replace(table, note=f"{table.note} {MEANING}")
+    keys = [column.key for column in table.columns]
+    if keys[0] != "detector" or "weights" in keys or not any(DAGGER in row[0] for row in table.rows):
+        return table
+    columns = [table.columns[0], Column("weights", "Weights", "text"), *table.columns[1:]]
+    return replace(table, columns=columns, rows=[[row[0], _whose(row[0], table), *row[1:]] for row in table.rows])
+
+
+def _whose(name: str, table: Table) -> str:
+    """Return whose weights a row of a table has; nothing for a number that a paper prints."""
+    if DAGGER in name:
+        return OFFICIAL
+    return "" if table.name.startswith("paper_") and not name.endswith(OURS) else RETRAINED
 
 
 def _md5(path: Path) -> str:

@@ -1,17 +1,24 @@
-"""encoders: params -> data/encoders/{clip,blip,initial}. After it, no stage touches the network."""
+"""encoders: params -> data/encoders/{clip,blip,convnext,initial}. After it, no stage touches the network."""
 
 from pathlib import Path
 
-from nullscope.backbones.fetch import EncoderParams, fetch_blip, fetch_clip, fetch_initial
+from nullscope.backbones.fetch import EncoderParams, fetch_blip, fetch_clip, fetch_convnext, fetch_initial
 from nullscope.core.config import load_params
 from nullscope.core.ranks import launch
 
 
 def main() -> None:
     params = load_params("encoder", EncoderParams)
-    for kind, fetch, source in (("clip", fetch_clip, params.clip), ("blip", fetch_blip, params.blip)):
+    sources = (
+        ("clip", fetch_clip, params.clip),
+        ("blip", fetch_blip, params.blip),
+        ("convnext", fetch_convnext, params.convnext),
+    )
+    for kind, fetch, source in sources:
         out = Path("data/encoders") / kind
         fetch(source, out)
+        if source is None:
+            continue
         size = sum(file.stat().st_size for file in out.iterdir())
         print(f"encoders: {source.repository}@{source.revision} -> {out} ({size / 1e6:.1f} MB)")
     fetch_initial(params.initial, Path("data/encoders/initial"))

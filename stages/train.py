@@ -24,7 +24,7 @@ from nullscope.tables.text import TextTable
 from nullscope.training import Data, Training
 
 SHARDS, TEXT = Path("data/shards"), Path("data/text")
-CLIP, BLIP, INITIAL = (Path("data/encoders") / name for name in ("clip", "blip", "initial"))
+CLIP, BLIP, CONVNEXT, INITIAL = (Path("data/encoders") / name for name in ("clip", "blip", "convnext", "initial"))
 
 
 def main() -> None:
@@ -35,14 +35,15 @@ def main() -> None:
     tracking.check_store()  # a store that cannot be reached stops the stage here, before any training time is spent
     values = read_params()
     params, patches = section_of(values, f"detectors.{name}"), load_params("patches", PatchParams)
-    detector = detectors.build(name, params, Context({"clip": CLIP}, patches), seed=seed)
+    detector = detectors.build(name, params, Context({"clip": CLIP, "convnext": CONVNEXT}, patches), seed=seed)
     detector.begin(INITIAL)
     folders = {split: SHARDS / detector.transform.kind / split for split in ("train", "val")}
-    text = TextTable.read(TEXT / "train.parquet") if detector.needs_captions else None
+    captions = TEXT / f"{'prompted' if detector.prompted else 'train'}.parquet"
+    text = TextTable.read(captions) if detector.needs_captions else None
     val_text = TextTable.read(TEXT / "val.parquet") if detector.captions_at_inference else None
     data = Data(list_shards(folders["train"]), text, ranks.workers(), list_shards(folders["val"]), val_text)
-    read = [folder / MANIFEST for folder in folders.values()] + [TEXT / "train.parquet", TEXT / "val.parquet"]
-    read += [CLIP / WEIGHTS_FILE, *sorted(INITIAL.iterdir())]
+    read = [folder / MANIFEST for folder in folders.values()] + [captions, TEXT / "val.parquet"]
+    read += [CLIP / WEIGHTS_FILE, *sorted(CONVNEXT.iterdir()), *sorted(INITIAL.iterdir())]
     folder = scratch("train", name, seed, params, *read)
     device, pause = ranks.device(), ranks.checkpoint_seconds()
     training = Training(detector, data, seed=seed, device=device, scratch=folder, checkpoint_s=pause)
@@ -68,7 +69,7 @@ def main() -> None:
         if ranks.rank() > 0:
             return
         out = Path("models") / f"{name}-{seed}"
-        save(out, detector, facts, {"clip": CLIP, "blip": BLIP}, [step.row() for step in training.history])
+        save(out, detector, facts, {"clip": CLIP, "blip": BLIP, "convnext": CONVNEXT}, [step.row() for step in training.history])
         run.finish(out)
     shutil.rmtree(folder, ignore_errors=True)  # the checkpoint
     print(f"train: {name}, seed {seed}, {len(training.history)} steps -> {out}")

@@ -340,4 +340,4 @@ def test_what_has_no_tower_cannot_be_exported(small, small_resnet, tmp_path):
     model = save_model(tmp_path / "model", detector, small_resnet, conf_of(small_resnet), small.context)
     assert not (model / "clip").exists()
     result = CliRunner().invoke(main, ["export", str(model), str(tmp_path / "out")])
-    assert result.exit_code == 2 and "built on no CLIP" in result.output and not (tmp_path / "out").exists()
+    assert result.exit_code == 2 and "adapts no CLIP" in result.output and not (tmp_path / "out").exists()

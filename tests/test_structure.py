@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "embedding": {"tables"},
     "model_facts": set(),
     "model_folder": {"detectors", "model_facts", "ops"},
-    "importing": {"detectors", "model_facts", "model_folder", "records"},
+    "importing": {"backbones", "detectors", "model_facts", "model_folder", "records"},
     "training": {"backbones", "detectors", "model_folder", "shards", "tables", "validation"},
     "validation": {"detectors", "scoring", "shards", "tables"},
     "scoring": {"detectors", "shards", "tables"},

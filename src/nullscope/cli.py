@@ -229,8 +229,8 @@ def export(model: Path, out: Path) -> None:
 
     try:
         detector, facts = load(model, torch.device("cpu"))
-        if "clip" not in detector.backbones:
-            raise ValueError(f"{model}: {facts.detector} is built on no CLIP; there is no image tower to export")
+        if not hasattr(detector, "clip"):
+            raise ValueError(f"{model}: {facts.detector} adapts no CLIP; there is no image tower to export")
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     with replacing(out) as partial:
@@ -243,24 +243,29 @@ def export(model: Path, out: Path) -> None:
 @click.argument("file", type=PATH)
 @click.option("--preset", type=click.Choice(["official", "aigibench"]), help="Whose recipe; default: the first that there is.")
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Another value of the detector's; repeatable.")
+@click.option("--backbone", "backbones", multiple=True, metavar="NAME=FOLDER", help="Frozen network; default: of the run.")
 @click.option("--out", required=True, type=PATH, help="Folder of the model, such as models/npr_official.")
-def import_weights(detector: str, file: Path, preset: str | None, params: tuple[str, ...], out: Path) -> None:
+def import_weights(
+    detector: str, file: Path, preset: str | None, params: tuple[str, ...], backbones: tuple[str, ...], out: Path
+) -> None:
     """Turn the published checkpoint FILE of DETECTOR into a model folder, which every other command takes.
 
     The file is read without running anything in it, and must hold the detector's tensors, all of them and no others. The preset
-    is conf/detectors/DETECTOR_PRESET.yaml, so the command runs in the project's root.
+    is conf/detectors/DETECTOR_PRESET.yaml, so the command runs in the project's root. A frozen network that the file carries is
+    compared with the one of --backbone, and not stored twice.
 
     \b
     Examples:
       nullscope import-weights npr NPR.pth --out models/npr_official
       nullscope import-weights tiny_ladeda ForenSynth_Tiny_LaDeDa.pth --param residual=npr --out models/tiny_ladeda_official
+      nullscope import-weights univfd fc_weights.pth --backbone clip=vit_l_14 --out models/univfd_official
       nullscope predict photo.jpg --model models/npr_official
     """
-    from nullscope.importing import import_weights, preset_config
+    from nullscope.importing import folders_of, import_weights, preset_config
 
     try:
         name, config = preset_config(detector, preset, params)
-        done = import_weights(file, config, name, out)
+        done = import_weights(file, config, name, out, folders_of(backbones))
     except (ValueError, OSError) as error:
         _fail(str(error))
     taken = f" (without {' and '.join(done.unwrapped)})" if done.unwrapped else ""

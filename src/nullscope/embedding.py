@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,30 +19,39 @@ from nullscope.tables.spill import Spill
 BATCH_SIZE = 256  # captions of one forward pass
 
 
-def captions_of(split: str, captions: Path, index: Path, rows: int) -> Spill:
+def captions_of(split: str, captions: Path, index: Path, rows: int, prompts: Mapping[int, str] | None = None) -> Spill:
     """Return the captions of a split's distinct images, sorted by id, in batches of ``rows`` that lie on the disk.
 
-    Raises `ContractError` if an image has none.
+    ``prompts``: what stands before every caption, by the label of its image; None: nothing. Raises `ContractError` if an image
+    has no caption.
     """
-    return Spill(_joined(split, captions, index), CAPTIONS, rows, SCRATCH)
+    return Spill(_joined(split, captions, index, prompts), CAPTIONS, rows, SCRATCH)
 
 
-def _joined(split: str, captions: Path, index: Path) -> Iterator[pa.RecordBatch]:
+def _joined(split: str, captions: Path, index: Path, prompts: Mapping[int, str] | None) -> Iterator[pa.RecordBatch]:
     """Yield the captions of the split's images. Both tables are in the order of the ids, so they are read side by side."""
-    stream = (batch["image_id"] for batch in distinct_rows(index, split, ["image_id"]))
-    ids, missing = pa.array([], pa.string()), 0
+    stream = distinct_rows(index, split, ["image_id", "label"])
+    ids, labels, missing = pa.array([], pa.string()), pa.array([], pa.int8()), 0
     for batch in read_batches(captions, CAPTIONS):
         last = batch["image_id"][-1]
         while (not len(ids) or pc.less_equal(ids[-1], last).as_py()) and (more := next(stream, None)) is not None:
-            ids = pa.concat_arrays([ids, more])
+            ids, labels = pa.concat_arrays([ids, more["image_id"]]), pa.concat_arrays([labels, more["label"]])
         here = pc.sum(pc.less_equal(ids, last), min_count=0).as_py()
-        found = batch.filter(pc.is_in(batch["image_id"], value_set=ids[:here]))
+        place = pc.index_in(batch["image_id"], value_set=ids[:here])
+        found = batch.filter(place.is_valid())
         missing += here - found.num_rows
-        ids = ids[here:]
-        yield found
+        yield found if prompts is None else _prompted(found, labels.take(place.drop_null()), prompts)
+        ids, labels = ids[here:], labels[here:]
     missing += len(ids) + sum(map(len, stream))
     if missing:
         raise ContractError(f"{captions}: {missing} images of the {split} split have no caption; rerun `caption`")
+
+
+def _prompted(captions: pa.RecordBatch, labels: pa.Array, prompts: Mapping[int, str]) -> pa.RecordBatch:
+    """Return captions behind the prompts of their labels, in the order of the rows."""
+    words = [f"{prompts[label]} {said}" for label, said in zip(labels.to_pylist(), captions["caption"].to_pylist(), strict=True)]
+    at = captions.schema.get_field_index("caption")
+    return captions.set_column(at, captions.schema.field(at), pa.array(words, captions.schema.field(at).type))
 
 
 def embed(chunks: Sequence[pa.RecordBatch], encode: Callable[[list[str]], Tensor]) -> Iterator[pa.Table]:

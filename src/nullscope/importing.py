@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nullscope import detectors
+from nullscope.backbones.published import differing
 from nullscope.core.config import suggest
 from nullscope.core.files import sha256
 from nullscope.detectors.base import Context, Detector
@@ -29,6 +30,7 @@ SHOWN = 4  # names in an error
 
 
 PRESETS = ("official", "aigibench")
+ENCODERS = Path("data/encoders")  # of the run: what the stage `encoders` wrote
 
 
 def preset_config(detector: str, preset: str | None, changes: Sequence[str] = ()) -> tuple[str, dict[str, Any]]:
@@ -61,6 +63,22 @@ def preset_config(detector: str, preset: str | None, changes: Sequence[str] = ()
         raise ValueError(f"{', '.join(changes)}: {' '.join(str(error).split())[:200]}") from None
 
 
+def folders_of(named: Sequence[str]) -> dict[str, Path]:
+    """Return the folders of frozen networks by name: those of the run, and ``NAME=FOLDER`` in the place of one of them.
+
+    Raises `ValueError` on words of another form, or where there is no such folder.
+    """
+    found = {folder.name: folder for folder in sorted(ENCODERS.glob("*")) if folder.is_dir()}
+    for words in named:
+        name, _, folder = words.partition("=")
+        if not name or not folder:
+            raise ValueError(f"--backbone {words}: expected NAME=FOLDER, such as clip=data/encoders/clip")
+        if not Path(folder).is_dir():
+            raise ValueError(f"--backbone {words}: no folder {folder}")
+        found[name] = Path(folder)
+    return found
+
+
 class Imported(NamedTuple):
     """What was read from a checkpoint."""
 
@@ -69,11 +87,12 @@ class Imported(NamedTuple):
     known: Weights | None  # what our records say of the file
 
 
-def import_weights(file: Path, config: Mapping[str, Any], name: str, out: Path) -> Imported:
+def import_weights(file: Path, config: Mapping[str, Any], name: str, out: Path, backbones: Mapping[str, Path]) -> Imported:
     """Write the model folder ``out`` of the detector ``name`` of a composed configuration, with the weights of a checkpoint.
 
-    ``config`` holds ``detectors.<name>``, ``patches``, ``caption`` and ``dataset.max_pixels``. Raises `ValueError` that says what
-    was expected and what was found, if the file is no checkpoint of that detector.
+    ``config`` holds ``detectors.<name>``, ``patches``, ``caption`` and ``dataset.max_pixels``; ``backbones`` the folders of
+    frozen networks by name. A frozen network that the checkpoint carries is compared with them, and not stored a second time.
+    Raises `ValueError` that says what was expected and what was found, if the file is no checkpoint of that detector.
     """
     method = detectors.method_of(name, config["detectors"][name])
     if not hasattr(detectors.load(method).Detector, "official_name"):
@@ -91,13 +110,13 @@ def import_weights(file: Path, config: Mapping[str, Any], name: str, out: Path) 
         weights="official",
         checkpoint=digest,
     )
-    detector = detectors.build(name, facts.params, Context({}, patches_of(facts)), seed=0)
+    detector = detectors.build(name, facts.params, Context(backbones, patches_of(facts)), seed=0)
     tensors, unwrapped = _unwrapped(values, file)
     try:
-        restore(detector, _renamed(tensors, detector, file))
+        restore(detector, _renamed(detector.from_official(tensors), detector))
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
-    save(out, detector, facts, {})
+    save(out, detector, facts, backbones)
     return Imported(facts, unwrapped, entry)
 
 
@@ -137,18 +156,27 @@ def _unwrapped(values: Any, file: Path) -> tuple[dict[str, Tensor], list[str]]:
     return dict(values), taken
 
 
-def _renamed(tensors: Mapping[str, Tensor], detector: Detector, file: Path) -> dict[str, Tensor]:
-    """Return the tensors under our names. Raises `ValueError` unless they are those of the detector."""
-    ours = {detector.official_name(name): name for name, _ in detector.kept_state()}
+def _renamed(tensors: dict[str, Tensor], detector: Detector) -> dict[str, Tensor]:
+    """Return the tensors under our names. Raises `ValueError` unless they are those of the detector and its backbones."""
+    kept, frozen = dict(detector.kept_state()), detector.official_frozen()
+    empty = {name: tensor for name, tensor in kept.items() if not tensor.numel()}  # a null space of nothing
+    ours = {detector.official_name(name): name for name in kept if name not in empty}
     constant = re.compile(detector.official_constants)
     there = {name for name in tensors if not constant.fullmatch(name)}
-    missing, unknown = sorted(ours.keys() - there), sorted(there - ours.keys())
+    missing, unknown = sorted(ours.keys() - there), sorted(there - ours.keys() - frozen.keys())
+    if frozen.keys() & there:
+        missing += sorted(frozen.keys() - there)
     if missing or unknown:
         raise ValueError(
             f"no checkpoint of {type(detector).__module__.rpartition('.')[2]}: of its {len(ours)} tensors "
             f"{len(missing)} are missing ({_listed(missing)}), and {len(unknown)} others are there ({_listed(unknown)})"
         )
-    return {ours[name]: tensors[name] for name in ours}
+    if other := list(differing(tensors, frozen)):
+        raise ValueError(
+            f"{len(other)} of the {len(frozen)} frozen tensors that it carries are not those of the backbone ({_listed(other)}); "
+            "name the network that it was trained on: --backbone NAME=FOLDER"
+        )
+    return empty | {ours[name]: tensors[name] for name in ours}
 
 
 def _listed(names: list[str]) -> str:

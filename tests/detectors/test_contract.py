@@ -29,7 +29,10 @@ def test_there_are_detectors():
 
 
 def build(name, small, seed=0, **changes):
-    return detectors.build(name, {**conf_of(name), **changes}, small.context, seed=seed)
+    """A detector at the start of a training."""
+    detector = detectors.build(name, {**conf_of(name), **changes}, small.context, seed=seed)
+    detector.begin(small.folder)
+    return detector
 
 
 def prepared(name, small, seed=0, **changes):

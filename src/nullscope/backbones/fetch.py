@@ -37,6 +37,13 @@ class BlipSource(Params):
     revision: str
 
 
+class Prompts(Params):
+    """What stands before a training caption, by the label of its image: two words that the text encoder tells apart."""
+
+    real: str
+    fake: str
+
+
 class EncoderParams(Params):
     """The frozen encoders of a run."""
 
@@ -44,6 +51,8 @@ class EncoderParams(Params):
     patch_px: PositiveInt  # side of a patch, so that a mosaic has the size CLIP expects; the stage `shard` reads it
     clip: ClipSource
     blip: BlipSource
+    convnext: ClipSource | None  # the CLIP ConvNeXt of AIDE; None: without
+    prompts: Prompts  # of detectors that learn from captions which say the label
     # network -> the weights that its training begins with: torchvision's name of them, or a safetensors file
     initial: dict[str, str]
 
@@ -57,6 +66,15 @@ def fetch_clip(source: ClipSource, out: Path) -> None:
             shutil.copyfile(weights, partial / "open_clip_model.safetensors")
             write_json(partial / "open_clip_config.json", config)
         write_json(partial / SOURCE_FILE, source.model_dump())
+
+
+def fetch_convnext(source: ClipSource | None, out: Path) -> None:
+    """Write the CLIP ConvNeXt of ``source`` to the folder ``out``; an empty one for None. Raises as `fetch_clip`."""
+    if source is None:
+        with replacing_directory(out) as partial:
+            write_json(partial / SOURCE_FILE, {})
+    else:
+        fetch_clip(source, out)
 
 
 def fetch_blip(source: BlipSource, out: Path) -> None:
@@ -130,9 +148,14 @@ def _clip_config(source: ClipSource) -> dict:
 
 
 def _download(repository: str, file: str, revision: str) -> str:
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
+    cached = try_to_load_from_cache(repository, file, revision=revision)
+    if isinstance(cached, str):
+        return cached
     try:
+        size = get_hf_file_metadata(hf_hub_url(repository, file, revision=revision)).size
+        print(f"encoders: {repository}/{file}: a download of {(size or 0) / 1e9:.2f} GB", flush=True)
         return hf_hub_download(repository, file, revision=revision)
     except Exception as error:  # the hub client has a dozen kinds, from a bad name to a broken connection
         raise ValueError(_unreachable(repository, revision, error)) from error

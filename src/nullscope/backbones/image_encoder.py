@@ -5,7 +5,6 @@ B images, D embedding width, P side of the tower's input in pixels, C cells of a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +17,7 @@ from torch import Tensor
 from nullscope.backbones.attention import LoraParams, add_lora, is_merged
 from nullscope.backbones.clip import clip_facts, load_image_tower
 from nullscope.backbones.sharing import Encoder
-from nullscope.ops.patches import permute_patches
-from nullscope.ops.pixels import IMAGENET_MEAN, IMAGENET_STD, flip_where, normalise
+from nullscope.ops.pixels import IMAGENET_MEAN, IMAGENET_STD, flip_where, laid_out, normalise
 
 Statistics = Literal["clip", "imagenet"]  # what images are normalised with; the code of DGS-Net takes ImageNet's for CLIP
 
@@ -57,10 +55,7 @@ class ImageEncoder(Encoder):
         ``inputs`` holds ``image`` (B, 3, P, P) uint8, ``flip`` (B,) bool and, of a mosaic, ``order`` (B, C): its cells are laid
         out anew.
         """
-        image_BCHW = inputs["image"]
-        if "order" in inputs:
-            image_BCHW = permute_patches(image_BCHW, inputs["order"], grid=math.isqrt(inputs["order"].shape[1]))
-        return normalise(flip_where(image_BCHW, inputs["flip"]), self.mean, self.std)
+        return normalise(flip_where(laid_out(inputs), inputs["flip"]), self.mean, self.std)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

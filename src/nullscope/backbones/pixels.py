@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nullscope.backbones.sharing import Encoder, synchronised
-from nullscope.ops.pixels import IMAGENET_MEAN, IMAGENET_STD, flip_where, normalise
+from nullscope.ops.pixels import IMAGENET_MEAN, IMAGENET_STD, flip_where, laid_out, normalise
 
 
 class PixelEncoder(Encoder):
@@ -19,9 +19,12 @@ class PixelEncoder(Encoder):
         self.network, self.mean, self.std = synchronised(network), mean, std
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Return the features, (B, K), of ``image`` (B, 3, H, W) uint8 and ``flip`` (B,) bool."""
+        """Return the features, (B, K), of what a transform (`nullscope.images.transforms`) gives."""
         return self.gathered(self.network(self.pixels(inputs)))
 
     def pixels(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Return what the network sees, (B, 3, H, W) float32."""
-        return normalise(flip_where(inputs["image"], inputs["flip"]), self.mean, self.std)
+        """Return what the network sees, (B, 3, H, W) float32, of ``image`` (B, 3, H, W) uint8 and ``flip`` (B,) bool.
+
+        The cells of a mosaic are laid out by its ``order`` (B, C).
+        """
+        return normalise(flip_where(laid_out(inputs), inputs["flip"]), self.mean, self.std)

@@ -25,14 +25,14 @@ def stage(wide_in: int, planes: int, blocks: int, stride: int) -> nn.Sequential:
 
 
 class ResNet50(nn.Module):
-    """torchvision's ResNet-50 without its classifier, by the same names, (B, 3, H, W) to (B, 32 * width).
+    """torchvision's ResNet-50 without its classifier, by the same names, (B, channels, H, W) to (B, 32 * width).
 
     The official width is 64; a narrow one serves the embedded world.
     """
 
-    def __init__(self, width: int = 64, blocks: Sequence[int] = BLOCKS) -> None:
+    def __init__(self, width: int = 64, blocks: Sequence[int] = BLOCKS, channels: int = 3) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
@@ -48,7 +48,7 @@ class ResNet50(nn.Module):
         return self.layer4(self.layer3(self.layer2(self.layer1(x)))).mean((2, 3))
 
     def begin(self, file: Path) -> None:
-        """Take torchvision's weights from a safetensors file; its classifier is left out.
+        """Take torchvision's weights from a safetensors file, without its classifier, and without its stem for other channels.
 
         Raises `ValueError` if the file is missing, or holds another network.
         """
@@ -60,6 +60,8 @@ class ResNet50(nn.Module):
                 "`encoder.initial` and run `dvc repro encoders`, or choose random ones with the parameter `initial: random`"
             ) from None
         state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+        if self.conv1.in_channels != 3:
+            state["conv1.weight"] = self.conv1.weight.detach()
         try:
             self.load_state_dict(state)
         except RuntimeError as error:

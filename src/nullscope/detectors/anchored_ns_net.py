@@ -26,7 +26,7 @@ from nullscope.ops.contrastive import supervised_contrastive_loss
 from nullscope.shards.batch import Batch
 
 
-class Config(clip.LinearParams):
+class Config(clip.FeatureParams):
     """Parameters of anchored NS-Net."""
 
     lora: LoraParams

@@ -31,6 +31,17 @@ class DetectorParams(Params):
     precision: Literal["fp32", "bf16"]  # bf16: autocast; weights, losses and the optimiser stay in float32
 
 
+class SteppedParams(DetectorParams):
+    """Of those whose learning rate is multiplied by a factor after every so many epochs, as in AIGIBench's common harness."""
+
+    decay: PositiveFloat  # 1 keeps the rate
+    decay_epochs: PositiveInt
+
+    def factor(self, progress: Progress) -> float:
+        """Return what the learning rate is multiplied by."""
+        return self.decay ** (progress.epoch // self.decay_epochs)
+
+
 @dataclass(frozen=True)
 class Context:
     """What a detector is built on: the folders of the run's backbones by name, and how its mosaics are made."""
@@ -85,6 +96,7 @@ class Detector(nn.Module):
     backbones: ClassVar[tuple[str, ...]] = ()  # names of the frozen networks that it is built on (`Context`)
     transform: Transform  # from an image to its input
     needs_captions: bool = False  # text features of the captions join every training batch
+    prompted: bool = False  # those features are of captions that say whether the image is real (parameter `encoder.prompts`)
     captions_at_inference: bool = False  # and every batch that is scored
     phase: str = ""  # name of the phase of training under way; the training loop sets it
 
@@ -113,8 +125,13 @@ class Detector(nn.Module):
         torch.stack(list(losses.values())).sum().backward()
 
     def phases(self) -> list[Phase]:
-        """Return the stretches of training, in order, each with its own optimiser. Default: one, over all that is trainable."""
-        return [Phase("main", self.trainable(), self.params.epochs, self.params.lr)]
+        """Return the stretches of training, in order, each with its own optimiser.
+
+        Default: one, over all that is trainable; its rate falls in steps where the parameters say so.
+        """
+        params = self.params
+        factor = params.factor if isinstance(params, SteppedParams) else constant
+        return [Phase("main", self.trainable(), params.epochs, params.lr, lr_factor=factor)]
 
     def trainable(self, *, but: Iterable[nn.Parameter] = ()) -> list[nn.Parameter]:
         """Return the parameters that train, without those of ``but``, which belong to another phase."""
@@ -137,6 +154,14 @@ class Detector(nn.Module):
 
     def see_captions(self, texts: Iterable[Tensor]) -> None:
         """See the text features of all training captions once, in chunks (N, D), before training. Default: nothing."""
+
+    def from_official(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the tensors of a published checkpoint, where its form is not that of `official_name`. Default: as they are."""
+        return tensors
+
+    def official_frozen(self) -> dict[str, Tensor]:
+        """Return the frozen tensors that a published checkpoint may carry too, under its names. Default: none."""
+        return {}
 
     def merge(self) -> None:
         """Make inference as fast as it gets, once, when training is over: add adapters to their weights. Default: nothing."""

@@ -18,7 +18,7 @@ from nullscope.backbones.attention import LoraParams
 from nullscope.detectors import base, clip
 
 
-class Config(clip.LinearParams):
+class Config(clip.FeatureParams):
     """Parameters of CLIP-LoRA."""
 
     lora: LoraParams

@@ -13,7 +13,7 @@ A: `WindowChannelAttention`; R: a stem of 3 x 3 and the first two stages of ResN
 three colours.
 
 *Input.* No resizing: a random window of 256 in training, the central one in testing, what a smaller image lacks is black. The
-published code fails on smaller training images.
+published code fails on smaller training images. ``input: patches`` takes mosaics of selected patches (NS-Net's table 8).
 
 *Recipe.* Adam at 1e-4, no weight decay, 128 images a step, 101 epochs, the rate times 0.9 after every 10. From random weights.
 
@@ -28,23 +28,19 @@ from __future__ import annotations
 import re
 
 import torch
-from pydantic import Field, PositiveInt
 from torch import Tensor, fft, nn
 
 from nullscope.backbones.pixels import PixelEncoder
 from nullscope.backbones.resnet import TruncatedResNet
 from nullscope.detectors import base, pixels
-from nullscope.images.augmentation import AugmentedCrop
 from nullscope.ops.channel_attention import WindowChannelAttention
 from nullscope.ops.wavelets import haar, inverse_haar
 
 SHARES = (0.6, 0.4)  # of the two branches
 
 
-class Config(pixels.SteppedParams):
+class Config(pixels.CropOrPatches, base.SteppedParams):
     """Parameters of DFFreq."""
-
-    crop_px: PositiveInt = Field(multiple_of=4)  # in training and in testing
 
 
 class FrequencyBranches(nn.Module):
@@ -97,7 +93,7 @@ class Detector(pixels.PixelDetector):
     official_constants = r"(FreqLCBlock\.)?i?dwt_transform\..*"
 
     def __init__(self, params: Config, context: base.Context) -> None:
-        transform = AugmentedCrop(params.crop_px, params.crop_px, params.flip)
+        transform = params.transform(context.patches)
         super().__init__(params, transform, PixelEncoder(Network(params.width)), 8 * params.width)
 
     @classmethod

@@ -39,7 +39,7 @@ from nullscope.shards.batch import Batch
 Part = Literal["positive", "negative", "all"]  # of a gradient, coordinate by coordinate
 
 
-class Config(clip.LinearParams):
+class Config(clip.FeatureParams):
     """Parameters of DGS-Net. ``null_space``, of f and f0, is not part of the method, which leaves the feature whole."""
 
     lora: LoraParams

@@ -20,7 +20,7 @@ from nullscope.detectors import base, clip
 from nullscope.shards.batch import Batch
 
 
-class Config(clip.LinearParams):
+class Config(clip.FeatureParams):
     """Parameters of the frozen probe."""
 
 

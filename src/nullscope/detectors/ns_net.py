@@ -33,7 +33,7 @@ from nullscope.ops.contrastive import supervised_contrastive_loss
 from nullscope.shards.batch import Batch
 
 
-class Config(clip.LinearParams):
+class Config(clip.FeatureParams):
     """Parameters of NS-Net."""
 
     lora: LoraParams

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from nullscope.backbones.pixels import PixelEncoder
 from nullscope.detectors import base
-from nullscope.images.transforms import Transform, WholeImage
+from nullscope.images.augmentation import Augmentation, AugmentedCrop
+from nullscope.images.transforms import PatchMosaic, Transform, WholeImage
+from nullscope.ops.patches import PatchParams
 from nullscope.shards.batch import Batch
 
 
@@ -22,18 +24,7 @@ class PixelParams(base.DetectorParams):
     flip: float = Field(ge=0, le=1)  # probability of flipping a training image
 
 
-class SteppedParams(PixelParams):
-    """Of those whose learning rate is multiplied by a factor after every so many epochs, as in AIGIBench's common harness."""
-
-    decay: PositiveFloat
-    decay_epochs: PositiveInt
-
-    def factor(self, progress: base.Progress) -> float:
-        """Return what the learning rate is multiplied by."""
-        return self.decay ** (progress.epoch // self.decay_epochs)
-
-
-class WholeParams(SteppedParams):
+class WholeParams(PixelParams, base.SteppedParams):
     """Of those that take whole images, resized or as they are, and train on windows of them."""
 
     resize_px: PositiveInt | None  # both sides of every image; None: as they are
@@ -43,6 +34,19 @@ class WholeParams(SteppedParams):
     def transform(self, least_px: int) -> WholeImage:
         """Return the transform; ``least_px`` is the shortest side that the network takes: of images that are not resized."""
         return WholeImage(self.resize_px, self.crop_px, self.test_crop_px, self.flip, 1 if self.resize_px else least_px)
+
+
+class CropOrPatches(PixelParams):
+    """Of those that take windows at the pixels' own scale, or mosaics of selected patches (NS-Net's table 8)."""
+
+    input: Literal["crop", "patches"]
+    crop_px: PositiveInt = Field(multiple_of=4)  # in training and in testing
+
+    def transform(self, patches: PatchParams, after: tuple[Augmentation, ...] = ()) -> Transform:
+        """Return the transform; ``after``: what augments a window. Mosaics are not augmented, but for flipping."""
+        if self.input == "patches":
+            return PatchMosaic(patches.cells, self.flip, patches.patch_px)
+        return AugmentedCrop(self.crop_px, self.crop_px, self.flip, after=after)
 
 
 class PixelDetector(base.Detector):
@@ -74,7 +78,7 @@ class PixelDetector(base.Detector):
     def phases(self) -> list[base.Phase]:
         """Return the one phase; the learning rate falls in steps where the parameters say so."""
         params = self.params
-        factor = params.factor if isinstance(params, SteppedParams) else base.constant
+        factor = params.factor if isinstance(params, base.SteppedParams) else base.constant
         return [base.Phase("main", self.trainable(), params.epochs, params.lr, params.weight_decay, factor)]
 
     @classmethod

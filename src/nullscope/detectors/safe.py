@@ -13,7 +13,8 @@ The loss is the cross-entropy of z with label smoothing, which depends on the lo
 
 *Input.* Pixels on [0, 1], not normalised. In training a random window of 256 (a smaller image is padded with black), flipped,
 rotated by any angle, its brightness, contrast and saturation changed by up to a half, and half of the images masked in up to
-three quarters of their cells of 16 x 16. In testing the central 256 x 256.
+three quarters of their cells of 16 x 16. In testing the central 256 x 256. ``input: patches`` takes mosaics of selected patches
+(NS-Net's table 8), which are flipped alone.
 
 *Recipe.* AdamW with a decay of 0.01 on matrices and kernels alone. The rate rises linearly over the first epoch and falls along
 a cosine, per step, to 1e-6 at the end of 20 epochs. 128 images a step. From random weights.
@@ -28,22 +29,21 @@ from __future__ import annotations
 import math
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional as F
 
 from nullscope.backbones.pixels import PixelEncoder
 from nullscope.backbones.resnet import TruncatedResNet
 from nullscope.detectors import base, pixels
-from nullscope.images.augmentation import AugmentedCrop, ColourJitter, Mask, Rotation
+from nullscope.images.augmentation import ColourJitter, Mask, Rotation
 from nullscope.ops.wavelets import diagonal_band
 from nullscope.shards.batch import Batch
 
 
-class Config(pixels.PixelParams):
+class Config(pixels.CropOrPatches):
     """Parameters of SAFE."""
 
-    crop_px: PositiveInt  # in training and in testing
     rotation: float = Field(ge=0, le=180)  # degrees, uniform from minus to plus this
     jitter: float = Field(ge=0, le=1)
     mask: float = Field(ge=0, le=1)  # share of an image that is masked at most; half of the images are
@@ -67,7 +67,7 @@ class Detector(pixels.PixelDetector):
 
     def __init__(self, params: Config, context: base.Context) -> None:
         augmentations = (Rotation(params.rotation), ColourJitter(params.jitter), Mask(0.5, params.mask))
-        transform = AugmentedCrop(params.crop_px, params.crop_px, params.flip, after=augmentations)
+        transform = params.transform(context.patches, after=augmentations)
         encoder = PixelEncoder(Network(params.width), mean=(0.0,) * 3, std=(1.0,) * 3)
         super().__init__(params, transform, encoder, 8 * params.width, outputs=2)
 

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from nullscope.ops.patches import permute_patches
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def laid_out(inputs: dict[str, Tensor]) -> Tensor:
+    """Return ``image`` (B, C, H, W) of what a transform gives; the cells of a mosaic are laid out by its ``order`` (B, cells)."""
+    image_BCHW = inputs["image"]
+    if "order" not in inputs:
+        return image_BCHW
+    return permute_patches(image_BCHW, inputs["order"], grid=math.isqrt(inputs["order"].shape[1]))
 
 
 def flip_where(image_BCHW: Tensor, flip_B: Tensor) -> Tensor:

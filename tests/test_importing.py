@@ -1,21 +1,28 @@
 """`nullscope import-weights`: a published checkpoint becomes a model folder, and nothing else does."""
 
 import pickle
+import re
 
 import pytest
 import torch
 from click.testing import CliRunner
 from conftest import PATCHES, ROOT, conf_of
 from images.bad_images import photo, save
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file
 
 from nullscope import detectors
+from nullscope.backbones.published import hub_name
 from nullscope.cli import main
 from nullscope.core.files import sha256
 from nullscope.detectors.base import Context
+from nullscope.detectors.effort import ResidualLinear
 from nullscope.model_facts import read_facts
 from nullscope.model_folder import load_unmerged
 from nullscope.prediction import Judge
 from nullscope.records import licences
+from nullscope.scoring import logits
+from nullscope.shards.loading import read_whole
 
 PRESETS = {
     "cnn_spot": "cnn_spot_official",
@@ -60,6 +67,92 @@ def test_what_is_imported_is_the_published_network(method, tmp_path):
     for size in ((70, 300), (1, 500)):
         verdict = judge.predict(save(photo(0, size), "PNG"))
         assert verdict.logit is not None and isinstance(verdict.fake, bool), verdict.refused
+
+
+ON_CLIP = {name: f"{name}_official" for name in ("univfd", "vib_net", "effort", "c2p_clip")}
+
+
+def published_on_clip(method, small, seed=5):
+    """A trained detector on CLIP, and its state as its authors would have saved it, the frozen tower with it."""
+    detector = detectors.build(ON_CLIP[method], conf_of(ON_CLIP[method]), small.context, seed=seed)
+    detector.begin(small.folder)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in detector.parameters():
+            if parameter.requires_grad:
+                parameter += 0.05 * torch.randn_like(parameter)
+    state, expected = dict(detector.official_frozen()), dict(detector.named_parameters())
+    for ours, tensor in detector.kept_state():
+        if ours in expected and ".lora_" not in ours:
+            state[detector.official_name(ours)] = tensor
+    for path, layer in detector.clip.tower.named_modules():
+        if isinstance(layer, ResidualLinear):  # Effort keeps the weight without its last directions
+            published = f"model.{hub_name(f'{path}.weight')}"
+            state[f"{published}_main"] = state.pop(published) - (layer.u_start * layer.s_start) @ layer.v_start
+        elif isinstance(layer, LoraLayer):  # C2P-CLIP saves merged weights
+            published = f"model.{hub_name(f'{path}.weight')}"
+            state[published] = layer.get_base_layer().weight + layer.get_delta_weight("default")
+    state = {key: tensor.detach().clone() for key, tensor in state.items()}
+    return detector, state | {"model.logit_scale": torch.zeros(())}
+
+
+@pytest.mark.parametrize("method", ON_CLIP)
+def test_a_checkpoint_that_carries_its_tower_is_compared_and_not_stored_twice(method, small, tmp_path):
+    """The logits are those of the detector that was saved; the folder holds the tower once, as `clip`."""
+    detector, state = published_on_clip(method, small)
+    torch.save(state, tmp_path / "file.pth")
+    clip = f"clip={small.context.backbone('clip')}"
+    done = run(method, tmp_path / "file.pth", "--backbone", clip, "--out", tmp_path / "model")
+    assert done.exit_code == 0, done.output
+    loaded, facts = load_unmerged(tmp_path / "model")
+    assert facts.weights == "official" and set(facts.backbones) == {"clip"}
+    frozen = {name for name, parameter in detector.named_parameters() if not parameter.requires_grad}
+    assert not frozen & load_file(tmp_path / "model/weights.safetensors").keys() and frozen
+    rows = next(iter(read_whole(small.shards("images"), detector.transform, workers=0)))
+    before = logits(detector.eval(), rows, torch.device("cpu"))
+    assert logits(loaded.eval(), rows, torch.device("cpu")) == pytest.approx(before, abs=1e-5)
+    assert Judge(tmp_path / "model", "cpu").predict(save(photo(0, (70, 300)), "PNG")).logit is not None
+
+
+@pytest.mark.parametrize("method", ON_CLIP)
+@pytest.mark.parametrize("part", ["ln_post.weight|post_layernorm.weight", "attn.in_proj_weight|q_proj.weight(_main)?"])
+def test_a_checkpoint_of_another_tower_is_refused(method, part, small, tmp_path):
+    """Not only where it is frozen: an adapter of rank six makes no other matrix out of a weight."""
+    _, state = published_on_clip(method, small)
+    name = next(name for name in state if re.search(rf"({part})$", name) and "transformer.resblocks.0" not in name[:24])
+    torch.save({**state, name: 9 * torch.randn_like(state[name])}, tmp_path / "file.pth")
+    clip = f"clip={small.context.backbone('clip')}"
+    done = run(method, tmp_path / "file.pth", "--backbone", clip, "--out", tmp_path / "model")
+    assert done.exit_code == 2 and "--backbone" in done.output and "Traceback" not in done.output
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_part_of_a_tower_is_no_tower(small, tmp_path):
+    _, state = published_on_clip("univfd", small)
+    del state["model.visual.proj"]
+    torch.save(state, tmp_path / "file.pth")
+    done = run("univfd", tmp_path / "file.pth", "--backbone", f"clip={small.context.backbone('clip')}", "--out", tmp_path / "m")
+    assert done.exit_code == 2 and "1 are missing (model.visual.proj)" in done.output
+
+
+def test_the_bare_layer_of_univfd_is_a_checkpoint_too(small, tmp_path):
+    """As its authors released it: ``weight`` and ``bias``."""
+    detector, state = published_on_clip("univfd", small)
+    torch.save({"weight": state["fc.weight"], "bias": state["fc.bias"]}, tmp_path / "file.pth")
+    clip = f"clip={small.context.backbone('clip')}"
+    assert run("univfd", tmp_path / "file.pth", "--backbone", clip, "--out", tmp_path / "model").exit_code == 0
+    assert torch.equal(load_unmerged(tmp_path / "model")[0].head.weight, detector.head.weight)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [("clip", "expected NAME=FOLDER"), ("clip=nowhere", "no folder nowhere"), ("blip=.", "no backbone 'clip'; there are: ")],
+)
+def test_a_backbone_is_named_by_a_folder(words, said, tmp_path, monkeypatch):
+    monkeypatch.setattr("nullscope.importing.ENCODERS", tmp_path / "none")
+    torch.save({"weight": torch.zeros(1, 8), "bias": torch.zeros(1)}, tmp_path / "file.pth")
+    done = run("univfd", tmp_path / "file.pth", "--backbone", words, "--out", tmp_path / "model")
+    assert done.exit_code == 2 and said in done.output
 
 
 @pytest.mark.parametrize(

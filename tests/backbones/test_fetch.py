@@ -10,11 +10,24 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from transformers import BlipForConditionalGeneration
 
 from nullscope.backbones.clip import clip_facts, load_image_tower
-from nullscope.backbones.fetch import EMBEDDED, BlipSource, ClipSource, fetch_blip, fetch_clip, source_name
+from nullscope.backbones.fetch import (
+    EMBEDDED,
+    BlipSource,
+    ClipSource,
+    EncoderParams,
+    _clip_config,
+    fetch_blip,
+    fetch_clip,
+    source_name,
+)
+from nullscope.core.config import validate
 
 ASSETS = Path(str(files("nullscope") / "assets"))
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -62,6 +75,26 @@ def test_clip_of_the_hub_gets_the_configuration_of_its_architecture(tmp_path):
     config = json.loads((tmp_path / "clip/open_clip_config.json").read_text())
     assert config["model_cfg"]["quick_gelu"] is True and config["preprocess_cfg"]["mean"][0] == pytest.approx(0.48145466)
     assert clip_facts(tmp_path / "clip").image_px == 224
+
+
+def test_statistics_and_activation_are_those_of_the_weights():
+    """One architecture, other weights: LAION's ViT-L/14 was trained on images on [-1, 1], MetaCLIP's with QuickGELU."""
+    laion = _clip_config(clip_source("laion/CLIP-ViT-L-14-laion2B-s32B-b82K", "ViT-L-14"))
+    assert laion["preprocess_cfg"] == {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    assert _clip_config(clip_source("someone/else", "ViT-L-14"))["preprocess_cfg"]["mean"][0] == pytest.approx(0.48145466)
+    for repository in ("timm/vit_base_patch16_clip_224.metaclip_400m", "timm/vit_base_patch16_clip_224.openai"):
+        with pytest.raises(ValueError, match="needs QuickGELU, and 'ViT-B-16' has none; use 'ViT-B-16-quickgelu'"):
+            _clip_config(clip_source(repository, "ViT-B-16"))
+
+
+@pytest.mark.parametrize("name", ["vit_l_14", "vit_b_16", "vit_l_14_336", "metaclip_b_16"])
+def test_mosaics_of_every_encoder_have_the_side_of_its_clip(name):
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        composed = compose("config", overrides=[f"encoder={name}"])
+    params = validate("encoder", OmegaConf.to_container(composed.encoder), EncoderParams)
+    vision = _clip_config(params.clip)["model_cfg"]["vision_cfg"]
+    assert composed.patches.grid * params.patch_px == vision["image_size"]
+    assert "timm_model_name" not in vision
 
 
 @pytest.mark.slow

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import pywt
 import torch
-from scipy import ndimage
+from scipy import fft, ndimage
 
 from nullscope.ops.channel_attention import WindowChannelAttention
+from nullscope.ops.dct_windows import WEIGHTS, grades
 from nullscope.ops.frequency import high_pass_channels, high_pass_space, spectral_convolution
 from nullscope.ops.residuals import GRADIENTS, gradient, neighbour_residual
+from nullscope.ops.srm import srm_kernels
 from nullscope.ops.wavelets import diagonal_band, haar, inverse_haar
 
 SIZES = [(8, 12), (7, 9), (16, 16), (10, 3), (2, 2)]
@@ -118,3 +120,45 @@ def test_attention_between_channels_is_a_loop_over_windows(size, window):
                 mixed[image, :, top : top + window, left : left + window] = seen.reshape(3, window, window)
     expected = module.project_out(mixed[:, :, : size[0], : size[1]])
     torch.testing.assert_close(module(x), expected, atol=1e-12, rtol=0)
+
+
+# AIDE's windows and kernels
+
+
+def test_grades_are_the_weighed_logarithms_of_scipys_cosine_transform():
+    """Window by window, coefficient by coefficient, as the bands are described."""
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    found = grades(image)
+    expected = []
+    for top in range(0, 50 - 31, 16):
+        for left in range(0, 70 - 31, 16):
+            window = image[top : top + 32, left : left + 32].astype(np.float64) / 255
+            size = np.abs(fft.dctn(window, axes=(0, 1), norm="ortho"))
+            grade = 0.0
+            for band in range(6):
+                inside = [(i, j) for i in range(32) for j in range(32) if 64 * band <= 6 * (i + j) <= 64 * (band + 1)]
+                grade += 2**band * sum(np.log(size[place] + 1).sum() for place in inside) / len(inside)
+            expected.append(grade)
+    assert len(expected) == 2 * 3
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
+
+
+def test_bands_have_the_sizes_of_the_published_filters():
+    """66, 187, 306, 286, 165 and 45 coefficients; those with i + j = 32 are in two bands."""
+    i_plus_j = np.add(*np.mgrid[:32, :32])
+    sizes = [((6 * i_plus_j >= 64 * band) & (6 * i_plus_j <= 64 * (band + 1))).sum() for band in range(6)]
+    assert sizes == [66, 187, 306, 286, 165, 45]
+    assert np.isclose(WEIGHTS[0, 0], 1 / 66) and np.isclose(WEIGHTS[0, 31], 4 / 306) and np.isclose(WEIGHTS[31, 31], 32 / 45)
+    assert np.isclose(WEIGHTS[16, 16], 4 / 306 + 8 / 286)
+
+
+def test_srm_kernels_leave_nothing_of_what_they_predict():
+    """Constants vanish under all of them, slopes under those of second order and higher."""
+    kernels = srm_kernels().double().numpy()
+    assert kernels.shape == (30, 5, 5) and (kernels[:, 2, 2] == -1).all()
+    np.testing.assert_allclose(kernels.sum((1, 2)), 0, atol=1e-6)
+    rows, columns = np.mgrid[-2:3, -2:3]
+    for slope in (rows, columns):
+        np.testing.assert_allclose((kernels[8:] * slope).sum((1, 2)), 0, atol=1e-6)
+    assert len({kernel.tobytes() for kernel in kernels}) == 30
+    assert np.abs(kernels[28][[0, -1]]).sum() == 0, "the square of 3 x 3 stands within a border"

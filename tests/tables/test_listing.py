@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from nullscope import embedding
-from nullscope.core.contracts import CAPTIONS, INDEX, ContractError, text_schema
+from nullscope.core.contracts import CAPTIONS, FAKE, INDEX, REAL, ContractError, text_schema
 from nullscope.embedding import captions_of, embed
 from nullscope.shards.plan import plan
 from nullscope.tables import distinct, listing, parts, sorting, text
@@ -111,6 +111,18 @@ def test_the_captions_of_a_split_come_in_the_order_of_the_ids(index, split, tmp_
     ids = pa.array([item.image_id for item in in_memory(index, Path(), split)])
     expected = table.filter(pc.is_in(table["image_id"], value_set=ids)).combine_chunks()
     assert [batch.to_pylist() for batch in work] == [batch.to_pylist() for batch in expected.to_batches(max_chunksize=100)]
+
+
+def test_prompts_stand_before_the_captions_of_their_label(index, tmp_path):
+    captions(index, tmp_path / "captions.parquet")
+    plain, prompted = (
+        [row for batch in captions_of("train", tmp_path / "captions.parquet", index, 7, prompts) for row in batch.to_pylist()]
+        for prompts in (None, {REAL: "Camera", FAKE: "Deepfake"})
+    )
+    labels = {item.image_id: item.label for item in in_memory(index, Path(), "train")}
+    assert set(labels.values()) == {REAL, FAKE}
+    words = {REAL: "Camera", FAKE: "Deepfake"}
+    assert prompted == [{**row, "caption": f"{words[labels[row['image_id']]]} {row['caption']}"} for row in plain]
 
 
 def test_a_split_without_images_has_no_shards_and_a_text_table_without_rows(index, tmp_path, scratch):

@@ -138,13 +138,24 @@ def _clip_config(source: ClipSource) -> dict:
     model = open_clip.get_model_config(source.architecture)
     if model is None:
         raise ValueError(f"encoder.clip.architecture {source.architecture!r} is unknown; see open_clip.list_models()")
-    # The weights of OpenAI were trained with QuickGELU. Under the plain name open_clip only warns and computes something else.
-    if "openai" in source.repository and not model.get("quick_gelu"):
+    known = _known(source.repository)
+    # Weights that were trained with QuickGELU, such as OpenAI's: under the plain name open_clip only warns and computes something
+    # else.
+    if (known.get("quick_gelu") or "openai" in source.repository) and not model.get("quick_gelu"):
         raise ValueError(
             f"encoder.clip: {source.repository} needs QuickGELU, and {source.architecture!r} has none; "
             f"use {source.architecture + '-quickgelu'!r}"
         )
-    return {"model_cfg": model, "preprocess_cfg": {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}}
+    statistics = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
+    return {"model_cfg": model, "preprocess_cfg": {key: known.get(key, value) for key, value in statistics.items()}}
+
+
+def _known(repository: str) -> dict:
+    """Return what open_clip knows of the weights of a repository, such as what images are normalised with; nothing of others."""
+    import open_clip
+
+    known = (open_clip.get_pretrained_cfg(model, tag) for model, tag in open_clip.list_pretrained())
+    return next((facts for facts in known if facts.get("hf_hub", "").strip("/") == repository), {})
 
 
 def _download(repository: str, file: str, revision: str) -> str:

@@ -47,6 +47,7 @@ from nullscope.report.tables.insight import (
     semantics_table,
     shortcut_table,
 )
+from nullscope.report.tables.leaderboard import leaderboard_table, plug_and_play_tables, read_sizes
 from nullscope.report.tables.pairs import pairs_table
 from nullscope.report.tables.papers import paper_tables, scorecard_table
 from nullscope.report.tables.provenance import MEANING, data_table, licence_table, marked, origins_table, read_provenance
@@ -89,7 +90,9 @@ def build_report(root: Path) -> Report:
     methods = {name: model["params"].get("method", name) for name, model in models.items()}
     tables = [
         summary_table(summary),
+        leaderboard_table(summary, read_sizes(project)),
         comparison_table(summary, models),
+        *plug_and_play_tables(summary),
         averages_table(summary, drawn),
         pairs_table(resamples, lambda name: _scores(project, project.runs[name][0], seen)),
         per_generator_table(summary, "f_acc"),

@@ -1,0 +1,119 @@
+"""Many detectors in the order of what they find, with what they cost; and parts of a method added to other detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from nullscope.core.contracts import ContractError
+from nullscope.evaluation.summary import Metrics, by_detector, difference, mean_of, spread, subsets_of
+from nullscope.report.layout import MARK, Cell, Column, Table, detector_column
+from nullscope.report.project import Project
+
+MANY = 8  # detectors from which on they are ranked
+RANKED_BY = "auroc_unseen"
+# Part of a method: its name, what a variant with it is called behind its detector's name, and a variant of a method without it.
+PARTS = {"null_space": ("Null space", "_null_space", "_no_null_space"), "patches": ("Patch selection", "_patches", "_no_patches")}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many numbers a model has."""
+
+    added: int  # those in its own weights file
+    frozen: int  # those of the frozen image networks under it
+
+
+def read_sizes(project: Project) -> dict[str, Size]:
+    """Return the sizes of the first seed of every detector. Raises `ContractError` on weights that cannot be read."""
+    folders = {name: project.root / "models" / runs[0] for name, runs in project.runs.items()}
+    return {
+        name: Size(
+            _numbers(folder / "weights.safetensors"),
+            sum(_numbers(file, "visual.") for file in sorted(folder.glob("*/open_clip_model.safetensors"))),
+        )
+        for name, folder in folders.items()
+    }
+
+
+def leaderboard_table(summary: Mapping[str, Metrics], sizes: Mapping[str, Size]) -> Table | None:
+    """Return one row per detector, the best first; None of fewer than `MANY` detectors, or without unseen generators."""
+    runs = by_detector(summary)
+    ranked = {name: mean_of(own, RANKED_BY) for name, own in runs.items()}
+    if len(runs) < MANY or None in ranked.values():
+        return None
+    order = sorted(runs, key=lambda name: -ranked[name].mean)
+    numbers = [
+        Column(RANKED_BY, "unseen", group="AUROC", best="max"),
+        Column("auroc_seen", "seen", group="AUROC", best="max"),
+        Column("r_acc", "Reals right", best="max"),
+        Column("f_acc_unseen", "unseen", group="Fakes found", best="max"),
+        Column("f_acc_seen", "seen", group="Fakes found", best="max"),
+        Column("mean_balanced", "Balanced accuracy", best="max"),
+    ]
+    columns = [
+        detector_column(),
+        *numbers,
+        Column("less", "AUROC unseen", "points", f"Difference to {order[0]}", against=(0, 0)),
+        Column("added", "added", "count", "Parameters"),
+        Column("frozen", "frozen", "count", "Parameters"),
+    ]
+    rows: list[list[Cell]] = []
+    for name in order:
+        less = "" if name == order[0] else difference(runs[name], runs[order[0]], RANKED_BY)
+        rows.append([name, *(mean_of(runs[name], column.key) for column in numbers), less, sizes[name].added, sizes[name].frozen])
+    note = (
+        f"Percent; ±: half of a 95 % interval over seeds, from three seeds on. {MARK}: the interval of the difference, paired by "
+        "seed, excludes zero; the table of pairs has every two on the same images. Parameters: what a detector keeps beside its "
+        "frozen networks, and the image halves of those; its cost is measured by `bench/cost.py`."
+    )
+    return Table("leaderboard", "Leaderboard", note, columns, rows)
+
+
+def plug_and_play_tables(summary: Mapping[str, Metrics]) -> list[Table]:
+    """Return a table of every part that detectors of the run are there with and without: NS-Net's tables 7 and 8."""
+    runs = by_detector(summary)
+    return [table for part in PARTS if (table := _part_table(part, runs, subsets_of(summary)))]
+
+
+def _part_table(part: str, runs: Mapping[str, Sequence[Metrics]], subsets: Mapping[str, bool]) -> Table | None:
+    title, with_it, without_it = PARTS[part]
+    pairs = [(name, name + with_it) for name in runs if name + with_it in runs]
+    pairs += [(name + without_it, name) for name in runs if name + without_it in runs]
+    unseen = [Column(name, name, group="Fakes called fake") for name, seen in subsets.items() if not seen]
+    if not pairs or not unseen:
+        return None
+    means = [Column("f_acc_unseen", "mean", group="Fakes called fake"), Column("r_acc", "Real")]
+    gains = [
+        Column("gain", "fakes, mean", "points", "With less without", against=(0, 0)),
+        Column("gain_auroc", "AUROC unseen", "points", "With less without", against=(0, 0)),
+    ]
+    rows: list[list[Cell]] = []
+    for plain, full in pairs:
+        for name in (plain, full):
+            parts = [[run["subsets"].get(column.key, {}) for run in runs[name]] for column in unseen]
+            own = [*(spread(each, "f_acc") for each in parts), *(spread(runs[name], column.key) for column in means)]
+            keys = ("f_acc_unseen", RANKED_BY)
+            gained = ["", ""] if name == plain else [difference(runs[full], runs[plain], key) for key in keys]
+            rows.append([name, *own, *gained])
+    note = (
+        "Percent of each unseen generator's fakes called fake, of detectors without and with it, as NS-Net prints it. "
+        f"{MARK}: the 95 % interval of the gain, paired by seed, excludes zero."
+    )
+    columns = [detector_column(), *unseen, *means, *gains]
+    return Table(f"plug_and_play_{part}", f"{title}, added to detectors", note, columns, rows)
+
+
+def _numbers(path: Path, beginning: str = "") -> int:
+    """Return how many numbers the tensors of a file hold whose names begin so; only its header is read."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return sum(prod(file.get_slice(name).get_shape()) for name in file.keys() if name.startswith(beginning))  # noqa: SIM118
+    except FileNotFoundError:
+        raise ContractError(f"{path} does not exist; run `dvc repro` to make it (stage `train`)") from None
+    except SafetensorError as error:
+        raise ContractError(f"{path} cannot be read ({error}); delete it and run `dvc repro`") from None

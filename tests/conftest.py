@@ -56,6 +56,12 @@ def write_clip(directory: Path, vision: dict, *, width: int, seed: int = 0, **mo
     return directory
 
 
+def write_convolutional_clip(directory: Path) -> Path:
+    """Write a randomly initialised CLIP with the smallest ConvNeXt for an image tower, its stochastic depth on."""
+    vision = {"timm_model_name": "convnext_atto", "timm_pool": "", "timm_proj": "linear", "timm_drop_path": 0.5, "image_size": 64}
+    return write_clip(directory, vision, width=WIDTH)
+
+
 def noise_image(seed: int, label: int, side: int = 48) -> bytes:
     """A PNG of noise: real ones are smooth, fakes are not, so that every detector can learn the difference."""
     rng = np.random.default_rng(seed)

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import PATCHES, ROOT, conf_of
+from conftest import PATCHES, ROOT, conf_of, write_convolutional_clip
 from images.bad_images import photo, save
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
@@ -125,6 +125,26 @@ def test_a_checkpoint_of_another_tower_is_refused(method, part, small, tmp_path)
     done = run(method, tmp_path / "file.pth", "--backbone", clip, "--out", tmp_path / "model")
     assert done.exit_code == 2 and "--backbone" in done.output and "Traceback" not in done.output
     assert not (tmp_path / "model").exists()
+
+
+def test_aides_checkpoint_carries_its_convnext_which_is_not_stored_twice(small, tmp_path):
+    """With two classifiers of ImageNet's classes that nothing uses, and filters and a projection that never train."""
+    context = Context({"convnext": write_convolutional_clip(tmp_path / "convnext")}, PATCHES)
+    detector = detectors.build("aide_official", conf_of("aide_official"), context, seed=5)
+    kept = dict(detector.kept_state())
+    state = {detector.official_name(name): tensor for name, tensor in kept.items()} | detector.official_frozen()
+    assert {"hpf.hpf.weight", "convnext_proj.0.weight", "model_min.bn1.running_var", "fc.fc2.bias"} <= state.keys()
+    state |= {f"model_{which}.fc.weight": torch.zeros(10, 2048) for which in ("min", "max")}
+    torch.save({"model": state, "epoch": 3}, tmp_path / "file.pth")
+    arguments = (tmp_path / "file.pth", "--backbone", f"convnext={tmp_path / 'convnext'}", "--out", tmp_path / "model")
+    done = run("aide", *arguments)
+    assert done.exit_code == 0, done.output
+    loaded, facts = load_unmerged(tmp_path / "model")
+    assert set(facts.backbones) == {"convnext"}
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in loaded.kept_state())
+    judge = Judge(tmp_path / "model", "cpu")
+    assert judge.predict(save(photo(0, (70, 60)), "PNG")).logit is not None
+    assert "32" in judge.predict(save(photo(0, (20, 60)), "PNG")).refused
 
 
 def test_a_part_of_a_tower_is_no_tower(small, tmp_path):

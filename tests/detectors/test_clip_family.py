@@ -1,13 +1,10 @@
 """What is particular to UnivFD, VIB-Net, Effort, C2P-CLIP and AIDE; what every detector promises is in `test_contract`."""
 
-import json
-
 import numpy as np
 import open_clip
 import pytest
 import torch
-from conftest import PATCHES, conf_of
-from safetensors.torch import save_file
+from conftest import PATCHES, conf_of, write_convolutional_clip
 from torch.nn import functional as F
 
 from nullscope import detectors, model_folder
@@ -177,20 +174,8 @@ def test_a_single_window_is_shown_four_times():
     assert seen["image"].shape == (3, 16, 16) and seen["image"].dtype == np.float32
 
 
-def convolutional_clip(folder):
-    """A CLIP with the smallest ConvNeXt for an image tower, its stochastic depth on."""
-    vision = {"timm_model_name": "convnext_atto", "timm_pool": "", "timm_proj": "linear", "timm_drop_path": 0.5, "image_size": 64}
-    text = {"context_length": 77, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1}
-    config = {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}
-    torch.manual_seed(0)
-    folder.mkdir()
-    save_file(open_clip.model.CLIP(**config).state_dict(), folder / "open_clip_model.safetensors")
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
-    return folder
-
-
 def test_aide_on_a_convnext_keeps_it_in_evaluation_mode(small, tmp_path):
-    context = Context({"convnext": convolutional_clip(tmp_path / "convnext")}, PATCHES)
+    context = Context({"convnext": write_convolutional_clip(tmp_path / "convnext")}, PATCHES)
     params = {**conf_of("aide"), "global_network": "convnext"}
     detector = detectors.build("aide", params, context, seed=0).train()
     network = detector.experts.network

@@ -315,13 +315,14 @@ def test_a_summary_that_is_not_there_ends_in_a_sentence(tmp_path):
     assert result.exit_code == 2 and "run `dvc repro` first" in result.output and "Traceback" not in result.output
 
 
-@pytest.mark.parametrize("name", ["clip_lora", "linear_probe", "anchored_ns_net"])  # merged, without adapters, not merged
+# Merged, without adapters, not merged, and without the projection.
+@pytest.mark.parametrize("name", ["clip_lora", "linear_probe", "anchored_ns_net", "effort"])
 def test_an_exported_tower_is_that_of_the_detector_in_stock_open_clip(name, small, tmp_path):
     """Every name and shape fits, and stock open_clip computes the features of the detector as it was trained."""
     detector = detectors.build(name, conf_of(name), small.context, seed=0)
     with torch.no_grad():
         for parameter_name, parameter in detector.named_parameters():
-            if "lora_B" in parameter_name:
+            if "lora_B" in parameter_name or parameter_name.endswith((".u", ".s", ".v")):
                 parameter.normal_(std=0.1)
     model, out = save_model(tmp_path / "model", detector, name, conf_of(name), small.context), tmp_path / "tower.safetensors"
     result = CliRunner().invoke(main, ["export", str(model), str(out)])
@@ -331,7 +332,9 @@ def test_an_exported_tower_is_that_of_the_detector_in_stock_open_clip(name, smal
     with torch.inference_mode():
         frozen = stock(image)
         stock.load_state_dict(load_file(out), strict=True)
+        stock.proj = stock.proj if detector.clip.tower.proj is not None else None
         torch.testing.assert_close(stock(image), detector.eval().clip.tower(image), rtol=0, atol=1e-5)
+        stock.proj = torch.nn.Parameter(load_file(out)["proj"])
         assert torch.equal(stock(image), frozen) == (name == "linear_probe")
 
 

@@ -224,6 +224,7 @@ def export(model: Path, out: Path) -> None:
     from safetensors.torch import save_file
 
     from nullscope.backbones.attention import fused_state_dict
+    from nullscope.backbones.clip import load_image_tower
     from nullscope.core.files import replacing
     from nullscope.model_folder import detached, load
 
@@ -233,8 +234,11 @@ def export(model: Path, out: Path) -> None:
             raise ValueError(f"{model}: {facts.detector} adapts no CLIP; there is no image tower to export")
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    state = fused_state_dict(detector.clip.tower)
+    if "proj" not in state:  # of a detector on the features before the projection
+        state["proj"] = load_image_tower(model / "clip").proj
     with replacing(out) as partial:
-        save_file(detached(fused_state_dict(detector.clip.tower)), partial)
+        save_file(detached(state), partial)
     click.echo(f"{out}: image tower of {model}, adapters merged")
 
 

@@ -23,7 +23,7 @@ CURRENT = "nullscope.current"  # whether this is the model in the project that p
 CURVE = "train/"  # before the name of what was logged per step
 COMPARED = ("acc", "ap", "auroc", "r_acc", "f_acc")  # what is shown of every subset and degradation
 
-FROZEN = ("clip", "blip")  # the frozen encoders in a model folder: gigabytes, and the same in every run
+FROZEN = ("clip", "blip", "convnext")  # the frozen encoders in a model folder: gigabytes, and the same in every run
 PACKAGES = ("nullscope", "torch", "peft", "open_clip_torch", "transformers")
 PARAM_LIMIT, KEY_LIMIT = 6000, 250  # characters, MLflow's
 

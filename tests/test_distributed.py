@@ -60,6 +60,7 @@ def main():
     small = Small(Context({"clip": Path(job["clip"])}, PatchParams(**job["patches"])), Path(job["folder"]), [])
     for name, params in job["detectors"].items():
         detector = detectors.build(name, params, small.context, seed=0)
+        detector.begin(small.folder)
         run = Training(detector, small.data(detector), seed=0, device=torch.device("cpu"), scratch=out / "scratch" / name,
                        checkpoint_s=job.get("checkpoint_s", 1e9))
         fatal = job.get("fatal", {}).get(str(ranks.rank()))
@@ -121,7 +122,7 @@ CALM = {"lr": 1e-5, "width": 4, "crop_px": 32}
 def params_of(name: str, **changes) -> dict:
     conf = conf_of(name)
     epochs = {key: 2 for key in conf if key.endswith("epochs") and isinstance(conf[key], int)}
-    calm = CALM if name in ON_PIXELS else {}
+    calm = {key: value for key, value in CALM.items() if key in conf} if name in ON_PIXELS else {}
     return {**conf, **epochs, "batch_size": BATCH, **calm, **changes}
 
 
@@ -154,6 +155,7 @@ def alone(small, scratch: Path, name: str, params: dict) -> Result:
     """The training on one rank, in this process."""
     torch.set_num_threads(1)
     detector = detectors.build(name, params, small.context, seed=0)
+    detector.begin(small.folder)
     run = Training(detector, small.data(detector), seed=0, device=CPU, scratch=scratch / name)
     freedom = Freedom(detector)
     hook = register_optimizer_step_post_hook(freedom)

@@ -11,13 +11,18 @@ from safetensors import SafetensorError, safe_open
 
 from nullscope.core.contracts import ContractError
 from nullscope.evaluation.summary import Metrics, by_detector, difference, mean_of, spread, subsets_of
+from nullscope.records.published import load_all
 from nullscope.report.layout import MARK, Cell, Column, Table, detector_column
 from nullscope.report.project import Project
 
 MANY = 8  # detectors from which on they are ranked
 RANKED_BY = "auroc_unseen"
-# Part of a method: its name, what a variant with it is called behind its detector's name, and a variant of a method without it.
-PARTS = {"null_space": ("Null space", "_null_space", "_no_null_space"), "patches": ("Patch selection", "_patches", "_no_patches")}
+# Part of a method: its name, what a variant with it is called behind its detector's name, a variant without it, and the published
+# table.
+PARTS = {
+    "null_space": ("Null space", "_null_space", "_no_null_space", "ns_net_t7"),
+    "patches": ("Patch selection", "_patches", "_no_patches", "ns_net_t8"),
+}
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def plug_and_play_tables(summary: Mapping[str, Metrics]) -> list[Table]:
 
 
 def _part_table(part: str, runs: Mapping[str, Sequence[Metrics]], subsets: Mapping[str, bool]) -> Table | None:
-    title, with_it, without_it = PARTS[part]
+    title, with_it, without_it, table = PARTS[part]
     pairs = [(name, name + with_it) for name in runs if name + with_it in runs]
     pairs += [(name + without_it, name) for name in runs if name + without_it in runs]
     unseen = [Column(name, name, group="Fakes called fake") for name, seen in subsets.items() if not seen]
@@ -91,6 +96,7 @@ def _part_table(part: str, runs: Mapping[str, Sequence[Metrics]], subsets: Mappi
     gains = [
         Column("gain", "fakes, mean", "points", "With less without", against=(0, 0)),
         Column("gain_auroc", "AUROC unseen", "points", "With less without", against=(0, 0)),
+        Column("gain_printed", "fakes, mean, NS-Net's print", "points", "With less without"),
     ]
     rows: list[list[Cell]] = []
     for plain, full in pairs:
@@ -98,14 +104,25 @@ def _part_table(part: str, runs: Mapping[str, Sequence[Metrics]], subsets: Mappi
             parts = [[run["subsets"].get(column.key, {}) for run in runs[name]] for column in unseen]
             own = [*(spread(each, "f_acc") for each in parts), *(spread(runs[name], column.key) for column in means)]
             keys = ("f_acc_unseen", RANKED_BY)
-            gained = ["", ""] if name == plain else [difference(runs[full], runs[plain], key) for key in keys]
+            gained: list[Cell] = ["", "", ""]
+            if name == full:
+                gained = [*(difference(runs[full], runs[plain], key) for key in keys), _printed_gain(table, plain, full)]
             rows.append([name, *own, *gained])
+    published = load_all()[table]
     note = (
-        "Percent of each unseen generator's fakes called fake, of detectors without and with it, as NS-Net prints it. "
-        f"{MARK}: the 95 % interval of the gain, paired by seed, excludes zero."
+        "Percent of each unseen generator's fakes called fake, of detectors without and with it, in the layout of NS-Net's "
+        f"table {published.number}; its own gains, on 8 diffusion subsets of {published.benchmark}, stand beside ours. {MARK}: the "
+        "95 % interval of the gain, paired by seed, excludes zero."
     )
     columns = [detector_column(), *unseen, *means, *gains]
     return Table(f"plug_and_play_{part}", f"{title}, added to detectors", note, columns, rows)
+
+
+def _printed_gain(table: str, plain: str, full: str) -> Cell:
+    """Return the published gain of one detector with a part, a fraction; nothing where it is not printed."""
+    published = load_all()[table]
+    means = {detector: published.rows[method][published.average] for method, detector in published.detectors.items()}
+    return (means[full] - means[plain]) / 100 if {plain, full} <= means.keys() else ""
 
 
 def _numbers(path: Path, beginning: str = "") -> int:

@@ -110,8 +110,8 @@ def _part_table(part: str, runs: Mapping[str, Sequence[Metrics]], subsets: Mappi
             rows.append([name, *own, *gained])
     published = load_all()[table]
     note = (
-        "Percent of each unseen generator's fakes called fake, of detectors without and with it, in the layout of NS-Net's "
-        f"table {published.number}; its own gains, on 8 diffusion subsets of {published.benchmark}, stand beside ours. {MARK}: the "
+        "Percent of each unseen generator's fakes called fake, of detectors without and with it, as NS-Net's table "
+        f"{published.number}, whose own gains, on 8 diffusion subsets of {published.benchmark}, stand beside ours. {MARK}: the "
         "95 % interval of the gain, paired by seed, excludes zero."
     )
     columns = [detector_column(), *unseen, *means, *gains]

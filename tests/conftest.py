@@ -131,7 +131,10 @@ def save_model(out: Path, detector, name: str, params: dict, context: Context, *
 
 # Where two workers begin: with what takes longest, so that neither waits at the end for the other. The end-to-end run, which
 # later tests need, comes first.
-LONGEST = ("e2e/test_pipeline.py::test_every_stage", "test_distributed.py", "test_scale.py", "backbones/test_vit_l_14.py", "e2e/")
+LONGEST = (
+    *("e2e/test_pipeline.py::test_every_stage", "test_distributed.py", "detectors/test_clip_references.py"),
+    *("detectors/test_aide_references.py", "test_scale.py", "backbones/test_vit_l_14.py", "e2e/"),
+)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -103,7 +103,7 @@ def test_logits_are_those_of_the_authors_code(flavour, images, aide):
             logit = aide.eval()(batch_of(inputs, [0.0])).item()
         assert logit == pytest.approx(float(row["logit1"]) - float(row["logit0"]), abs=1e-4), row["image"]
         compared += 1
-    assert compared == (8 if flavour == "official" else 5)
+    assert compared == (8 if flavour == "official" else 4)  # four of the eight exceed the view of 256 px
 
 
 def test_the_loss_of_a_training_step_and_its_gradients(images, aide):

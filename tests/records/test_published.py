@@ -43,6 +43,8 @@ def names(text: str) -> set[str]:
 PAGES = names(
     "ns_net advanced_ns_net dgs_net clip_lora cnn_spot univfd freqnet npr ladeda aide c2p_clip dffreq safe effort vib_net"
 )
+CONF = Path(__file__).parents[2] / "conf"
+VARIANTS = set(YAML(typ="safe").load(CONF / "experiment" / "plug_and_play.yaml")["detectors"])  # the names that `run` gives them
 SUBSETS = {
     "genimage17": names(
         "progan cyclegan biggan stylegan stylegan2 gaugan stargan whichfaceisreal deepfake "
@@ -193,7 +195,7 @@ def test_every_column_of_every_file_is_somebodys():
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_names_are_known(table):
-    """Subsets and pages; a detector once per table, every subset of the benchmark unless the table says otherwise."""
+    """Subsets, pages and variants; a detector once per table, every subset of the benchmark unless the table says otherwise."""
     known = (
         {"jpeg_95", "jpeg_85", "jpeg_75", "blur_0.5", "blur_1.0", "blur_1.5"} if table.degradations else SUBSETS[table.benchmark]
     )
@@ -202,7 +204,7 @@ def test_names_are_known(table):
     if table.columns:
         assert (set(table.columns.values()) == known) == (table.part is None)
     detectors = [detector for detector in table.detectors.values() if detector]
-    assert set(detectors) <= PAGES
+    assert set(detectors) <= PAGES | VARIANTS
     assert len(set(detectors)) == len(detectors)
 
 

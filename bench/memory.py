@@ -200,7 +200,7 @@ def join_scores(folder: Path, rows: int) -> object:
 
 def evaluate(folder: Path, rows: int) -> object:
     """The stage `evaluate`, one degradation."""
-    from nullscope.evaluation.metrics import evaluate_with_resamples
+    from nullscope.evaluation.protocol import evaluate_with_resamples
 
     scores = read_table(folder / "scores.parquet", SCORES, columns=["split", "subset", "label", "degradation", "logit"])
     return evaluate_with_resamples(scores, frozenset(SUBSETS[:2]))

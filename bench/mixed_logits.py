@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nullscope.core.config import read_params
-from nullscope.evaluation.metrics import evaluate
+from nullscope.evaluation.protocol import evaluate
 from nullscope.evaluation.scores import read_test_scores
 from nullscope.evaluation.seeds import estimate
 

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow.compute as pc
+
 from nullscope.core.config import read_params, section_of
 from nullscope.core.contracts import INDEX
 from nullscope.core.files import write_json
 from nullscope.core.launcher import arguments
 from nullscope.core.ranks import launch
-from nullscope.evaluation.metrics import evaluate_with_resamples, index_counts, seen_subsets
-from nullscope.evaluation.scores import TEST, check_complete, read_test_scores
-from nullscope.tables.parquet import read_batches, write_table
+from nullscope.evaluation.protocol import evaluate_with_resamples
+from nullscope.evaluation.scores import TEST, check_complete, index_counts, read_test_scores, seen_subsets
+from nullscope.tables.parquet import read_batches, read_table, write_table
 
 
 def main() -> None:
     (run,) = arguments("RUN")
-    scores = Path(f"scores/{run}.parquet")
-    rows, counts = read_test_scores(scores), index_counts(read_batches(Path("data/index.parquet"), INDEX))
-    check_complete(rows, sum(count for (split, *_), count in counts.items() if split == TEST), scores)
+    scores, index = Path(f"scores/{run}.parquet"), Path("data/index.parquet")
+    rows, counts = read_test_scores(scores), index_counts(read_batches(index, INDEX))
+    images = read_table(index, INDEX, columns=["image_id", "split", "subset", "label"])
+    check_complete(rows, images.filter(pc.equal(images["split"], TEST)), scores)
     reals = section_of(read_params(), "dataset.reals")
     metrics, resamples = evaluate_with_resamples(rows, seen_subsets(counts), reals)
     for folder in ("metrics", "data/evaluated"):  # the second for the report: DVC can depend on a folder, not on a list of files

@@ -18,7 +18,7 @@ from nullscope.core.contracts import FAKE, INDEX, REAL
 from nullscope.evaluation import file_bias, file_facts
 from nullscope.evaluation.file_bias import COLUMNS, FACTS, biased_facts
 from nullscope.evaluation.file_bias import measure_file_bias as measure
-from nullscope.evaluation.metrics import wilson
+from nullscope.evaluation.intervals import wilson
 
 LABELS = {"real": REAL, "fake": FAKE}
 

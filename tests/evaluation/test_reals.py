@@ -8,7 +8,7 @@ import pytest
 
 from nullscope.core.contracts import FAKE, INDEX, REAL
 from nullscope.evaluation.file_bias import measure_file_bias
-from nullscope.evaluation.metrics import evaluate
+from nullscope.evaluation.protocol import evaluate
 from nullscope.evaluation.reals import reals_for
 
 N_REAL = {"camera": 9, "guided": 0, "lens": 7, "mixed": 5}

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from nullscope.core.contracts import CLEAN, SCORES, ContractError
-from nullscope.evaluation.metrics import evaluate
+from nullscope.evaluation.protocol import evaluate
 from nullscope.evaluation.scores import check_complete, read_clean_scores, read_test_scores
 from nullscope.tables.parquet import write_table
 
@@ -56,10 +56,34 @@ def test_a_table_with_validation_rows_is_not_evaluated(path):
         evaluate(table, NONE_SEEN)
 
 
+def index_of(images: list[dict]) -> pa.Table:
+    return pa.Table.from_pylist([{key: row[key] for key in ("image_id", "subset", "label")} for row in images])
+
+
 def test_every_degradation_has_all_images(path):
-    table = read_test_scores(path)
-    check_complete(table, 12, path)
-    with pytest.raises(ContractError, match="scores of the 13 test images of the index, found 12 of the degradation 'none'"):
-        check_complete(table, 13, path)
-    with pytest.raises(ContractError, match="found 11 of the degradation 'jpeg_75'"):
-        check_complete(table.slice(0, 23), 12, path)
+    table, index = read_test_scores(path), index_of(rows("test", 12))
+    check_complete(table, index, path)
+    check_complete(table.take(np.random.default_rng(0).permutation(len(table))), index, path)
+    with pytest.raises(ContractError, match=r"the 13 test images .* found 12 of the degradation 'none': 1 are missing, 0 are"):
+        check_complete(table, index_of(rows("test", 13)), path)
+    with pytest.raises(ContractError, match="found 11 of the degradation 'jpeg_75': 1 are missing"):
+        check_complete(table.slice(0, 23), index, path)
+
+
+@pytest.mark.parametrize(
+    ("column", "change"),
+    [
+        ("label", lambda cells: [1 - cell for cell in cells]),
+        ("image_id", lambda cells: [cells[0]] * len(cells)),
+        ("subset", lambda cells: ["b"] * len(cells)),
+    ],
+)
+def test_scores_are_joined_by_image_not_by_their_number(path, column, change):
+    """As many rows as the index has, but of other images, or with labels that the index does not give them."""
+    table, index = read_test_scores(path, clean_only=True), index_of(rows("test", 12))
+    at = table.column_names.index(column)
+    changed = table.set_column(
+        at, table.schema.field(column), pa.array(change(table[column].to_pylist()), table.schema.types[at])
+    )
+    with pytest.raises(ContractError, match="are of other images or have another label"):
+        check_complete(changed, index, path)

@@ -32,7 +32,7 @@ from nullscope.core.contracts import CAPTIONS, CLEAN, FAKE, INDEX, REAL, SCORES,
 from nullscope.core.files import sha256, write_json
 from nullscope.core.runs import Run
 from nullscope.evaluation.file_bias import measure_file_bias
-from nullscope.evaluation.metrics import evaluate_with_resamples
+from nullscope.evaluation.protocol import evaluate_with_resamples
 from nullscope.evaluation.scores import read_test_scores
 from nullscope.report.build import build_report
 from nullscope.report.page import write_report

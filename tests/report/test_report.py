@@ -20,7 +20,7 @@ from rich.console import Console
 from trees import tree_sha256
 
 from nullscope.core.contracts import CLEAN, SCORES
-from nullscope.evaluation.metrics import evaluate
+from nullscope.evaluation.protocol import evaluate
 from nullscope.evaluation.scores import read_test_scores
 from nullscope.evaluation.seeds import Spread
 from nullscope.report.build import build_report

@@ -8,7 +8,7 @@ import json
 import pytest
 from conftest import ROOT
 
-from nullscope.evaluation.metrics import wilson
+from nullscope.evaluation.intervals import wilson
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from nullscope.evaluation.seeds import Spread, estimate
+from nullscope.evaluation.seeds import Spread
 from nullscope.evaluation.summary import Metrics
 
 
 def of_subset(rows: Mapping[str, Any], subset: str, metric: str) -> Spread | None:
     """Return a metric of one subset, with its interval over images; None where it was not computed.
 
-    ``rows``: the entry ``subsets`` of what `metrics.evaluate` returns.
+    ``rows``: the entry ``subsets`` of what `protocol.evaluate` returns.
     """
     return _combined(rows, [subset], {metric: 1.0})
 
@@ -25,7 +25,7 @@ def of_subset(rows: Mapping[str, Any], subset: str, metric: str) -> Spread | Non
 def over_subsets(rows: Mapping[str, Any], subsets: Sequence[str], metric: str) -> Spread | None:
     """Return a mean over ``subsets``; None unless each of them has what it needs.
 
-    ``metric`` is ``mean_real_fakes``, ``mean_fakes`` or ``mean_balanced`` as `metrics.evaluate` defines them, or the name of a
+    ``metric`` is ``mean_real_fakes``, ``mean_fakes`` or ``mean_balanced`` as `protocol.evaluate` defines them, or the name of a
     metric of a subset, whose plain mean is taken.
     """
     count = len(subsets)
@@ -45,13 +45,6 @@ def over_whole_run(run: Metrics, subsets: Sequence[str], metric: str) -> Spread 
     found = over_subsets(run["subsets"], subsets, metric)
     everything = set(subsets) == {subset for subset, row in run["subsets"].items() if row["n_fake"]}
     return _ordered(run[metric], run[f"{metric}_low"], run[f"{metric}_high"]) if found and everything else found
-
-
-def over_images_and_seeds(found: Sequence[Spread]) -> Spread:
-    """Return the mean over seeds. Each end is that of the images or that of the seeds, whichever lies further out."""
-    seeds = estimate([own.mean for own in found])
-    low, high = (float(np.mean([getattr(own, end) for own in found])) for end in ("low", "high"))
-    return Spread(seeds.mean, max(0.0, min(low, seeds.low)), min(1.0, max(high, seeds.high)), len(found), "interval")
 
 
 def _combined(rows: Mapping[str, Any], subsets: Sequence[str], shares: Mapping[str, float]) -> Spread | None:

@@ -33,8 +33,8 @@ class Curves:
 
     tpr_SG: NDArray[np.float64]  # at the false positive rates `FPR_G`
     auroc_S: NDArray[np.float64]  # pooled over all test images
-    tpr_1_S: NDArray[np.float64]  # at 1 % false positives
-    tpr_5_S: NDArray[np.float64]
+    tpr_1_S: NDArray[np.float64] | None  # fakes found at 1 % false positives; None with too few reals
+    tpr_5_S: NDArray[np.float64] | None
     reliability: Reliability  # all seeds together
     histogram: Histogram  # all seeds together
 
@@ -48,11 +48,16 @@ def curves(seeds: list[Scores]) -> Curves:
     return Curves(
         tpr_SG=np.stack([_tpr_on_grid(s) for s in seeds]),
         auroc_S=np.array([auroc(s.is_fake_N, s.logit_N) for s in seeds]),
-        tpr_1_S=np.array([tpr_at_fpr(s.is_fake_N, s.logit_N, 0.01) for s in seeds]),
-        tpr_5_S=np.array([tpr_at_fpr(s.is_fake_N, s.logit_N, 0.05) for s in seeds]),
+        tpr_1_S=_found(seeds, 0.01),
+        tpr_5_S=_found(seeds, 0.05),
         reliability=reliability(pooled.is_fake_N, pooled.logit_N),
         histogram=_histogram(pooled),
     )
+
+
+def _found(seeds: list[Scores], max_fpr: float) -> NDArray[np.float64] | None:
+    found = [tpr_at_fpr(own.is_fake_N, own.logit_N, max_fpr) for own in seeds]
+    return None if None in found else np.array(found, np.float64)
 
 
 def _tpr_on_grid(scores: Scores) -> NDArray[np.float64]:

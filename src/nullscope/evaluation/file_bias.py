@@ -33,7 +33,8 @@ from nullscope.evaluation.file_facts import (
     describe_subsets,
     read_file_facts,
 )
-from nullscope.evaluation.metrics import DIGITS, rounded, wilson
+from nullscope.evaluation.intervals import newcombe
+from nullscope.evaluation.metrics import DIGITS, rounded
 from nullscope.evaluation.reals import reals_for
 
 __all__ = ["ALL", "CHANCE", "COLUMNS", "FACTS", "biased_facts", "measure_file_bias"]
@@ -52,7 +53,7 @@ def measure_file_bias(index: pa.Table, *, reals: Mapping[str, str] | None = None
     ``index``: `COLUMNS` of `contracts.INDEX`, the rows in any order. ``reals``: the parameter `dataset.reals`.
 
     The training split is measured as a whole. Every test subset with fakes is measured by itself, with the reals that
-    `reals.reals_for` gives it, as in `metrics.evaluate`. A split or subset with fewer than `LEAST` distinct images of a label is
+    `reals.reals_for` gives it, as in `protocol.evaluate`. A split or subset with fewer than `LEAST` distinct images of a label is
     not measured but counted (``too_few``). The validation split, which is drawn from where the training split comes from, is
     described and not measured. Raises `ValueError` as `read_file_facts` and `reals_for` do.
     """
@@ -189,17 +190,11 @@ def _probability(fitted: RandomForestClassifier, facts_NK: Floats) -> Floats:
 def _scores(is_fake_N: Bools, probability_N: Floats) -> dict[str, float]:
     """Return balanced accuracy with its 95 % interval, and AUROC.
 
-    The interval is Wilson's of both accuracies, joined by the squares of their distances from them (Newcombe 1998, method 10, for
-    half a sum in place of a difference). It is that of the classifiers as they are: it does not cover other training images.
+    The interval is Newcombe's for half a sum. It is that of the classifiers as they are: it does not cover other training images.
     """
     right_N = (probability_N > CHANCE) == is_fake_N
-    rates, lows, highs = np.transpose([_wilson(right_N[is_fake_N == wanted]) for wanted in (False, True)])
-    balanced = rates.mean()
-    low, high = balanced - np.hypot(*(rates - lows)) / 2, balanced + np.hypot(*(highs - rates)) / 2
-    return {"balanced_acc": balanced, "low": low, "high": high, "auroc": roc_auc_score(is_fake_N, probability_N)}
-
-
-def _wilson(right_N: Bools) -> tuple[float, float, float]:
-    """Return the share of right answers and the ends of its Wilson 95 % interval."""
-    rate = float(right_N.mean())
-    return rate, *wilson(rate, len(right_N))
+    kinds = [right_N[is_fake_N == wanted] for wanted in (False, True)]
+    rates, counts = [float(own.mean()) for own in kinds], [len(own) for own in kinds]
+    low, high = newcombe(rates, counts, [0.5, 0.5])
+    auroc = roc_auc_score(is_fake_N, probability_N)
+    return {"balanced_acc": float(np.mean(rates)), "low": low, "high": high, "auroc": auroc}

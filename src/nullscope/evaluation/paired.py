@@ -1,26 +1,32 @@
-"""Two detectors on the same images: is the difference more than chance? Pure functions of arrays and of tables of resamples.
+"""Detectors on the same images: is the difference more than chance? Pure functions of arrays and of tables of resamples.
 
-What is asked decides the test. Which of two is right more often, on one set of images: `mcnemar`. Which ranks them better:
-`delong`. Which has the better mean over the subsets of a benchmark, of one seed or of several: `difference`. Many questions at
-once: `holm`. All of them speak of other images from the same subsets; none of another training run or another generator.
+What is asked decides the test. Which of several detectors has the better mean over the subsets of a benchmark, over seeds and
+images: `compare`, for a whole family of pairs at once. Of two fixed models: which is right more often, `mcnemar`; which ranks
+better, `delong`; and `holm` for many such questions. None speaks of other generators: for that see `generators`.
 
-N images, K comparisons, R resamples. Differences are the first less the second, everything two-sided.
+N images, K comparisons, R resamples, S seeds. Differences are the first less the second, everything two-sided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtr, ndtr, ndtri
+from scipy.special import bdtr, ndtr
 
-from nullscope.evaluation.resampling import LEVEL, interval
+from nullscope.evaluation.intervals import LEVEL, Z_95
+from nullscope.evaluation.seeds import ENOUGH
 
+ROUNDING = 1e-12  # below this a difference of two means is an error of addition
+SEED = "seeds"  # the name of the draws that stand for other trainings
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating]
+Question = tuple[str, str, str]
+Tables = Mapping[str, Sequence[pa.Table]]  # detector -> a table of `resampling.resample_table` per seed
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,55 @@ class McNemar:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference with its 95 % interval and its p-value."""
+    """A difference with its 95 % interval and its p-value; None where there are too few seeds to test it."""
 
     value: float
     low: float
     high: float
-    p: float
+    p: float | None
+
+
+def compare(tables: Tables, questions: Sequence[Question], *, fixed: frozenset[str]) -> list[Difference]:
+    """Return the answer to every question, with p-values for the family of all of them.
+
+    A question is (first detector, second detector, name of a number in the tables). ``fixed`` names detectors that are one model
+    each, such as released weights: no other training of them is in question. Of any other detector the seeds are a sample.
+
+    The error of a difference has two parts: of the images (the resamples, averaged over seeds and paired), and of the seeds,
+    s^2 / S of each detector. How many errors from 0 a difference lies that is none is drawn R times: the images' part by the
+    resamples; the seeds' part by normal numbers of a variance that s^2 could stand for, in errors with an s^2 drawn from it.
+    Against a fixed number this is Student's t with S - 1 degrees of freedom. Half of the interval of a pair alone is the 95 %
+    quantile of the draws. p is adjusted for the family: the chance that, where no two differ, any lies as many errors from 0
+    (max-T with the step-down of Romano and Wolf 2005, on the same draws for all questions); at least 1 / (R + 1).
+
+    With fewer than `ENOUGH` seeds of a detector that is not fixed there is no error over seeds: the interval is that of the
+    images alone, and p is None. Raises `ValueError` if a table lacks the number, or not all are of the same images.
+    """
+    asked = dict.fromkeys((name, key) for *pair, key in questions for name in pair)
+    _check_paired([(table, key) for name, key in asked for table in tables[name]])
+    spreads = {(name, key): _spread_of(name, tables[name], key, fixed=name in fixed) for name, key in asked}
+    found = [_difference(spreads[first, key], spreads[second, key]) for first, second, key in questions]
+    tested = [own for own in found if own.tested]
+    adjusted = iter(max_t([own.distance for own in tested], [own.null_R for own in tested]))
+    return [
+        Difference(own.value, own.value - own.half, own.value + own.half, next(adjusted) if own.tested else None) for own in found
+    ]
+
+
+def max_t(distance_K: Sequence[float], null_KR: Sequence[Floats]) -> list[float]:
+    """Return the p-values of K comparisons adjusted for each other (Romano and Wolf 2005, step-down).
+
+    ``distance_K``: how many errors each lies from 0; ``null_KR``: the same in R draws where nothing differs, drawn together.
+    The largest distance is held against the largest of all in each draw, the next against the largest without the first, and
+    so on. None is below a larger distance's.
+    """
+    order = np.argsort(-np.asarray(distance_K), kind="stable")
+    adjusted, so_far = np.ones(len(order)), 0.0
+    for place, own in enumerate(order):
+        largest_R = np.max([null_KR[other] for other in order[place:]], axis=0)
+        so_far = max(so_far, (1 + int((largest_R >= distance_K[own]).sum())) / (1 + len(largest_R)))
+        adjusted[own] = so_far
+    return adjusted.tolist()
 
 
 def mcnemar(correct_a_N: Bools, correct_b_N: Bools) -> McNemar:
@@ -70,28 +119,8 @@ def delong(is_fake_N: Bools, logit_a_N: Floats, logit_b_N: Floats) -> Difference
     fake, real = fake_a - fake_b, real_a - real_b
     value = float(fake.mean())
     error = float(np.sqrt(fake.var(ddof=1) / n_fake + real.var(ddof=1) / n_real))
-    half = float(ndtri((1 + LEVEL) / 2)) * error
     p = 2 * float(ndtr(-abs(value) / error)) if error else float(value == 0)
-    return Difference(value, value - half, value + half, p)
-
-
-def difference(first: Sequence[pa.Table], second: Sequence[pa.Table], key: str) -> Difference:
-    """Return the difference of the mean ``key`` of two detectors: one table of `resampling.resample_table` per seed of each.
-
-    The value is that of the test set itself, low and high are the percentile interval of the resamples, and p is twice the
-    share of resamples on the rarer side of 0, each side counting those at 0 and one more (Davison & Hinkley 1997, section 4.2),
-    so that it is never below 2 / (R + 1). Several seeds are averaged resample by resample, which leaves the seeds' own spread
-    out. Raises `ValueError` if there is no table, one lacks ``key``, or not all are of the same images.
-    """
-    if not first or not second:
-        raise ValueError(f"{key}: expected a table of resamples of each detector at least, found {len(first)} and {len(second)}")
-    strata = {(table.schema.metadata or {}).get(b"strata") for table in (*first, *second)}
-    if len(strata) > 1 or None in strata or len({len(table) for table in (*first, *second)}) > 1:
-        raise ValueError(f"{key}: the resamples are not of the same images and cannot be paired; run `dvc repro evaluate`")
-    difference_R = _mean_of(first, key) - _mean_of(second, key)
-    observed, resampled_R = float(difference_R[0]), difference_R[1:]
-    rarer = min(int((resampled_R <= 0).sum()), int((resampled_R >= 0).sum()))
-    return Difference(observed, *interval(resampled_R), min(1.0, 2 * (rarer + 1) / (len(resampled_R) + 1)))
+    return Difference(value, value - Z_95 * error, value + Z_95 * error, p)
 
 
 def holm(p_K: ArrayLike) -> NDArray[np.float64]:
@@ -107,6 +136,53 @@ def holm(p_K: ArrayLike) -> NDArray[np.float64]:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)
     return adjusted
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """A number of one detector, and in R draws what other images and other seeds would make of it."""
+
+    value: float
+    images_R: Floats  # by how much other images move it
+    seeds_R: Floats  # by how much other seeds do
+    variance: float  # s^2 / S, of the mean over seeds
+    variance_R: Floats  # the same of the seeds drawn
+    tested: bool
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A difference, half of its interval, and how many errors it lies from 0: itself, and in R draws where there is none."""
+
+    value: float
+    half: float
+    distance: float
+    null_R: Floats
+    tested: bool
+
+
+def _spread_of(name: str, tables: Sequence[pa.Table], key: str, *, fixed: bool) -> _Spread:
+    values_SR = np.array([table[key].to_numpy() for table in tables])
+    value, resampled_R = float(values_SR[:, 0].mean()), values_SR[:, 1:].mean(axis=0)
+    images_R, seeds = resampled_R - value, len(values_SR)
+    none_R = np.zeros_like(images_R)
+    if fixed or seeds < ENOUGH:
+        return _Spread(value, images_R, none_R, 0.0, none_R, fixed)
+    variance, degrees = float(values_SR[:, 0].var(ddof=1)) / seeds, seeds - 1
+    rng = np.random.default_rng(zlib.crc32(f"{SEED}/{name}".encode()))
+    true_R = variance * degrees / rng.chisquare(degrees, len(images_R))  # what s^2 / S could stand for
+    seeds_R = np.sqrt(true_R) * rng.standard_normal(len(images_R))
+    return _Spread(value, images_R, seeds_R, variance, true_R * rng.chisquare(degrees, len(images_R)) / degrees, True)
+
+
+def _difference(first: _Spread, second: _Spread) -> _Drawn:
+    value, images_R = first.value - second.value, first.images_R - second.images_R
+    moved_R, images = np.abs(images_R + first.seeds_R - second.seeds_R), float(images_R.var(ddof=1))
+    error, tested = float(np.sqrt(images + first.variance + second.variance)), first.tested and second.tested
+    if error < ROUNDING:  # no image and no seed moves the two apart
+        return _Drawn(value, 0.0, np.inf if abs(value) > ROUNDING else 0.0, np.zeros_like(moved_R), tested)
+    null_R = moved_R / np.sqrt(images + first.variance_R + second.variance_R)
+    return _Drawn(value, float(np.quantile(null_R, LEVEL)) * error, abs(value) / error, null_R, tested)
 
 
 def _placements(is_fake_N: Bools, logit_N: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -125,12 +201,14 @@ def _midrank(rising_N: Floats, values: Floats) -> NDArray[np.float64]:
     return (np.searchsorted(rising_N, values, side="left") + np.searchsorted(rising_N, values, side="right")) / 2
 
 
-def _mean_of(tables: Sequence[pa.Table], key: str) -> NDArray[np.float64]:
-    """Return the mean of a column over tables, row by row: (1 + R,)."""
-    for table in tables:
+def _check_paired(asked: Sequence[tuple[pa.Table, str]]) -> None:
+    """Raise `ValueError` unless every table has the number that it is asked for, and all are of the same images."""
+    for table, key in asked:
         if key not in table.column_names:
             raise ValueError(f"no resamples of {key!r}; known: {', '.join(table.column_names[1:])}")
-    return np.mean([table[key].to_numpy() for table in tables], axis=0)
+    strata = {(table.schema.metadata or {}).get(b"strata") for table, _ in asked}
+    if len(strata) > 1 or None in strata or len({len(table) for table, _ in asked}) > 1:
+        raise ValueError("the resamples are not of the same images and cannot be paired; run `dvc repro evaluate`")
 
 
 def _check_lengths(*arrays: NDArray) -> None:

@@ -1,54 +1,65 @@
-"""All detectors of a run, two by two on the same images: differences and tests, adjusted for how many there are."""
+"""All detectors of a run, two by two on the same images: differences, tests, and on how many generators one is ahead."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
 
 from nullscope.evaluation.metrics import THRESHOLD
-from nullscope.evaluation.paired import Difference, McNemar, delong, difference, holm, mcnemar
+from nullscope.evaluation.paired import Difference, McNemar, Tables, compare, delong, holm, mcnemar
 from nullscope.evaluation.scores import Scores
+
+PER_GENERATOR = "auroc"  # the number by which one of two is ahead on a generator
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two detectors: the first less the second. The p-values are adjusted for all pairs of the run (Holm)."""
+    """Two detectors: the first less the second. The p-values are adjusted for all pairs of the run."""
 
     first: str
     second: str
-    means: dict[str, Difference]  # of means over subsets and seeds: paired bootstrap of the test images
-    right: McNemar  # of the first seed: on how many images only one is right
-    auroc_pooled: Difference | None  # of the first seed, all test images at once: DeLong; None of fewer than two of a kind
+    means: dict[str, Difference]  # of means over subsets, seeds and images in one error (`paired.compare`)
+    ahead: tuple[int, int]  # on how many generators the first has the higher AUROC, and of how many
 
 
-def compare_all(resamples: Mapping[str, Sequence[pa.Table]], keys: Sequence[str], read: Callable[[str], Scores]) -> list[Pair]:
-    """Return every pair of detectors, in the order of ``resamples``; none of a single detector.
+@dataclass(frozen=True)
+class Models:
+    """Two fixed models on the same images: the first less the second. The p-values are adjusted after Holm for all of a run."""
 
-    ``resamples``: detector -> the table of `resampling.resample_table` of every seed. ``keys``: the means to compare. ``read``
-    reads the clean test scores of a detector's first seed; those of two detectors are in memory at a time.
-    Raises `ValueError` unless all detectors were scored on the same images.
+    right: McNemar  # on how many images only one is right
+    auroc_pooled: Difference | None  # all test images at once: DeLong; None of fewer than two of a kind
+
+
+def compare_all(tables: Tables, keys: Sequence[str], *, fixed: frozenset[str]) -> list[Pair]:
+    """Return every pair of detectors, in the order of ``tables``; none of a single detector.
+
+    ``keys``: the means to compare; ``fixed`` as in `paired.compare`. Raises `ValueError` unless all were scored on the same
+    images.
     """
-    pairs = list(_pairs(resamples, keys, read))
-    families = [[pair.means[key].p for pair in pairs] for key in keys]
-    means = dict(zip(keys, map(holm, families), strict=True))
-    right = holm([pair.right.p for pair in pairs])
-    pooled = iter(holm([pair.auroc_pooled.p for pair in pairs if pair.auroc_pooled]))
+    pairs = list(combinations(tables, 2))
+    means = {key: compare(tables, [(*pair, key) for pair in pairs], fixed=fixed) for key in keys}
+    return [Pair(*pair, {key: own[at] for key, own in means.items()}, _ahead(tables, *pair)) for at, pair in enumerate(pairs)]
+
+
+def compare_models(names: Sequence[str], read: Callable[[str], Scores]) -> list[Models]:
+    """Return every pair of models, in the order of `compare_all`. ``read``: the scores of one."""
+    found = list(_models(names, read))
+    right = holm([own.right.p for own in found])
+    pooled = iter(holm([own.auroc_pooled.p for own in found if own.auroc_pooled]))
     return [
-        replace(
-            pair,
-            means={key: replace(own, p=float(means[key][at])) for key, own in pair.means.items()},
-            right=replace(pair.right, p=float(right[at])),
-            auroc_pooled=replace(pair.auroc_pooled, p=float(next(pooled))) if pair.auroc_pooled else None,
+        Models(
+            replace(own.right, p=float(p)),
+            replace(own.auroc_pooled, p=float(next(pooled))) if own.auroc_pooled else None,
         )
-        for at, pair in enumerate(pairs)
+        for own, p in zip(found, right, strict=True)
     ]
 
 
-def _pairs(resamples: Mapping[str, Sequence[pa.Table]], keys: Sequence[str], read: Callable[[str], Scores]) -> Iterator[Pair]:
-    names = list(resamples)
+def _models(names: Sequence[str], read: Callable[[str], Scores]) -> Iterator[Models]:
     for at, first in enumerate(names[:-1]):
         own = read(first)
         for second in names[at + 1 :]:
@@ -57,11 +68,23 @@ def _pairs(resamples: Mapping[str, Sequence[pa.Table]], keys: Sequence[str], rea
                 raise ValueError(
                     f"{first}, {second}: expected scores of the same images in the same order; run `dvc repro score`"
                 )
-            means = {key: difference(resamples[first], resamples[second], key) for key in keys}
-            right = mcnemar(_is_right(own), _is_right(other))
             testable = min(own.is_fake_N.sum(), (~own.is_fake_N).sum()) >= 2
             pooled = delong(own.is_fake_N, own.logit_N, other.logit_N) if testable else None
-            yield Pair(first, second, means, right, pooled)
+            yield Models(mcnemar(_is_right(own), _is_right(other)), pooled)
+
+
+def _ahead(tables: Mapping[str, Sequence[pa.Table]], first: str, second: str) -> tuple[int, int]:
+    """Return on how many generators the first has the higher mean over seeds, and on how many both have one."""
+    own, other = ({name: _mean(tables[which], name) for name in _generators(tables[which][0])} for which in (first, second))
+    return sum(own[name] > other[name] for name in own if name in other), len(own.keys() & other.keys())
+
+
+def _generators(table: pa.Table) -> list[str]:
+    return [name for name in table.column_names if name.startswith(f"{PER_GENERATOR}/")]
+
+
+def _mean(tables: Sequence[pa.Table], key: str) -> float:
+    return float(np.mean([table[key][0].as_py() for table in tables]))
 
 
 def _is_right(scores: Scores) -> np.ndarray:

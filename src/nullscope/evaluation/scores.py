@@ -6,6 +6,9 @@ is reported as a result of the test.
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +21,8 @@ from nullscope.core.contracts import CLEAN, FAKE, SCORES, ContractError
 from nullscope.tables.parquet import read_table
 
 TEST = "test"
+CHUNK = 65_536  # rows of which Python's own strings are in memory at a time
+IndexGroup = tuple[str, str, str, int]  # split, subset, generator, label
 
 
 @dataclass(frozen=True)
@@ -49,11 +54,53 @@ def read_clean_scores(path: Path, seen: frozenset[str]) -> Scores:
     return Scores(rows["label"].to_numpy() == FAKE, is_seen_N.to_numpy(), rows["logit"].to_numpy())
 
 
-def check_complete(rows: pa.Table, images: int, where: object) -> None:
-    """Raise `ContractError`, naming ``where``, unless ``rows`` has a score per degradation for each of ``images`` test images."""
-    for group in pc.value_counts(rows["degradation"]).to_pylist():
-        if group["counts"] != images:
-            found = f"{group['counts']} of the degradation {group['values']!r}"
-            raise ContractError(
-                f"{where}: expected scores of the {images} test images of the index, found {found}; run `dvc repro`"
-            )
+def index_counts(batches: Iterable[pa.RecordBatch]) -> Counter[IndexGroup]:
+    """Return how many images each (split, subset, generator, label) of the index has, in memory of one batch."""
+    counts: Counter[IndexGroup] = Counter()
+    for batch in batches:
+        keys = ["split", "subset", "generator", "label"]
+        for row in pa.table(batch).group_by(keys).aggregate([([], "count_all")]).to_pylist():
+            counts[tuple(row[key] for key in keys)] += row["count_all"]
+    return counts
+
+
+def seen_subsets(groups: Iterable[IndexGroup]) -> frozenset[str]:
+    """Return the test subsets with fakes of a generator of the training set.
+
+    One seen generator makes a mixed subset seen: "unseen" is the claim that needs to be strict.
+    """
+    groups = list(groups)
+    training = {generator for split, _, generator, label in groups if split == "train" and label == FAKE}
+    return frozenset(
+        subset for split, subset, generator, label in groups if split == TEST and label == FAKE and generator in training
+    )
+
+
+def check_complete(rows: pa.Table, index: pa.Table, where: object) -> None:
+    """Raise `ContractError`, naming ``where``, unless ``rows`` scores every test image of the index once per degradation.
+
+    ``index``: the columns ``image_id``, ``subset`` and ``label`` of its test images, in any order. Images are told apart by their
+    ids, not by their number: rows of other images, or with another label, are found.
+    """
+    expected = _places(index)
+    for degradation in rows["degradation"].unique().to_pylist():
+        found = _places(rows.filter(pc.equal(rows["degradation"], degradation)))
+        if np.array_equal(found, expected):
+            continue
+        missing, foreign = (len(one) - np.isin(one, other).sum() for one, other in ((expected, found), (found, expected)))
+        raise ContractError(
+            f"{where}: expected a score of each of the {len(expected)} test images of the index (image, subset and label), found "
+            f"{len(found)} of the degradation {degradation!r}: {missing} are missing, {foreign} are of other images or have "
+            "another label; run `dvc repro`"
+        )
+
+
+def _places(rows: pa.Table) -> NDArray[np.bytes_]:
+    """Return a hash of the image's id, the subset and the label of every row, 16 bytes each, sorted."""
+    found = [np.empty(0, "S16")]
+    for batch in rows.select(["image_id", "subset", "label"]).to_batches(max_chunksize=CHUNK):
+        cells = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        found.append(
+            np.array([hashlib.blake2b("/".join(map(str, row)).encode(), digest_size=16).digest() for row in cells], "S16")
+        )
+    return np.sort(np.concatenate(found))

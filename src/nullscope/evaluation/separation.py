@@ -15,7 +15,8 @@ from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from nullscope.evaluation.metrics import Z_95, accuracy, auroc, balanced_accuracy
+from nullscope.evaluation.intervals import Z_95
+from nullscope.evaluation.metrics import accuracy, auroc, balanced_accuracy
 from nullscope.evaluation.seeds import Spread
 
 FOLDS = 5

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nullscope.evaluation.metrics import Z_95, auroc, balanced_accuracy
+from nullscope.evaluation.intervals import Z_95
+from nullscope.evaluation.metrics import auroc, balanced_accuracy
 
 Bools = NDArray[np.bool_]
 

@@ -1,6 +1,6 @@
 """The metrics of all runs (`metrics/summary.json`), per detector and over its seeds.
 
-A *summary* is a dictionary from the name of a run (`core.runs`) to what `metrics.evaluate` returned for it.
+A *summary* is a dictionary from the name of a run (`core.runs`) to what `protocol.evaluate` returned for it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nullscope.core.runs import detector_of
-from nullscope.evaluation.seeds import Spread, estimate, over_seeds
+from nullscope.evaluation.seeds import Spread, estimate, over_seeds, over_seeds_and_images
 
 Metrics = Mapping[str, Any]  # of one run
 
@@ -23,15 +23,21 @@ def by_detector(summary: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def spread(runs: Sequence[Mapping[str, Any]], key: str) -> Spread | None:
-    """Return the number ``key`` of every run, over seeds (`over_seeds`); None if no run has it."""
-    values = [run[key] for run in runs if key in run]
-    return over_seeds(values) if values else None
+    """Return the number ``key`` of every run, over seeds; None if no run has it.
+
+    Where every run has an interval over images, that is part of the spread (`over_seeds_and_images`), otherwise not
+    (`over_seeds`).
+    """
+    own = [run for run in runs if key in run]
+    if all(f"{key}_low" in run for run in own) and own:
+        return over_seeds_and_images([Spread(run[key], run[f"{key}_low"], run[f"{key}_high"], 1, "interval") for run in own])
+    return over_seeds([run[key] for run in own]) if own else None
 
 
-def mean_of(runs: Sequence[Mapping[str, Any]], key: str) -> Spread | None:
-    """Return the number ``key`` of every run, over seeds (`estimate`); None if no run has it."""
-    values = [run[key] for run in runs if key in run]
-    return estimate(values) if values else None
+def forecast(runs: Sequence[Mapping[str, Any]], key: str) -> Spread | None:
+    """Return the number ``key`` of every run over seeds, with the interval over generators; None where no run has one."""
+    named = f"{key}_generators"
+    return spread([run | {named: run[key]} for run in runs if f"{named}_low" in run], named)
 
 
 def difference(runs: Sequence[Mapping[str, Any]], first: Sequence[Mapping[str, Any]], key: str) -> Spread | None:

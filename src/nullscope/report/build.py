@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nullscope.evaluation.curves import curves
-from nullscope.evaluation.metrics import seen_subsets
-from nullscope.evaluation.scores import Scores, read_clean_scores
+from nullscope.evaluation.scores import Scores, read_clean_scores, seen_subsets
 from nullscope.evaluation.summary import Metrics
 from nullscope.report import insight
 from nullscope.report.definitions import definitions
@@ -23,11 +22,12 @@ from nullscope.report.figures.generators import generators_figure
 from nullscope.report.figures.maps import features_figure, semantics_figure
 from nullscope.report.figures.robustness import robustness_figure
 from nullscope.report.figures.training import training_figure, validation_figure
-from nullscope.report.headline import headline
+from nullscope.report.headline import differences, headline
 from nullscope.report.layout import Table
 from nullscope.report.project import (
     DAGGER,
     Project,
+    is_official,
     read_counts,
     read_histories,
     read_json,
@@ -39,7 +39,7 @@ from nullscope.report.project import (
 from nullscope.report.tables.comparison import comparison_table
 from nullscope.report.tables.dataset import index_table, read_refused, refused_table, unexpected_table
 from nullscope.report.tables.file_bias import file_bias_tables, warnings
-from nullscope.report.tables.generators import per_generator_table, runs_table
+from nullscope.report.tables.generators import per_generator_differences, per_generator_table, runs_table
 from nullscope.report.tables.insight import (
     captions_paragraph,
     captions_table,
@@ -52,7 +52,7 @@ from nullscope.report.tables.pairs import pairs_table
 from nullscope.report.tables.papers import paper_tables, scorecard_table
 from nullscope.report.tables.provenance import MEANING, data_table, licence_table, marked, origins_table, read_provenance
 from nullscope.report.tables.robustness import robustness_tables
-from nullscope.report.tables.summary import averages_table, summary_table
+from nullscope.report.tables.summary import averages_table, forecast_table, prevalence_table, summary_table
 from nullscope.report.tables.training import losses_table, parameters_table
 
 
@@ -82,7 +82,7 @@ def build_report(root: Path) -> Report:
     counts, provenance, resamples = read_counts(project), read_provenance(project), read_resamples(project)
     images, file_bias = read_json(root / "metrics/index.json", "index"), read_json(root / "metrics/audit.json", "audit")
     refused, examples = read_refused(root / "data/rejects.csv"), read_examples(root / "data/shards")
-    seen, look = seen_subsets(counts), looks(list(project.runs))
+    seen, look, fixed = seen_subsets(counts), looks(list(project.runs)), frozenset(filter(is_official, project.runs))
 
     drawn = {name: curves([_scores(project, run, seen) for run in runs]) for name, runs in project.runs.items()}
     shortcut, captions = insight.read_shortcut(project), insight.read_captions_alone(project)
@@ -90,11 +90,14 @@ def build_report(root: Path) -> Report:
     methods = {name: model["params"].get("method", name) for name, model in models.items()}
     tables = [
         summary_table(summary),
-        leaderboard_table(summary, read_sizes(project)),
-        comparison_table(summary, models),
-        *plug_and_play_tables(summary),
+        leaderboard_table(summary, read_sizes(project), resamples, fixed),
+        comparison_table(summary, models, resamples, fixed),
+        *plug_and_play_tables(summary, resamples),
         averages_table(summary, drawn),
-        pairs_table(resamples, lambda name: _scores(project, project.runs[name][0], seen)),
+        forecast_table(summary),
+        prevalence_table(summary),
+        pairs_table(resamples, fixed),
+        per_generator_differences(summary, resamples, fixed),
         per_generator_table(summary, "f_acc"),
         per_generator_table(summary, "ap"),
         runs_table(summary),
@@ -116,7 +119,7 @@ def build_report(root: Path) -> Report:
     ]
     with style():
         figures = [
-            comparison_figure(summary, look),
+            comparison_figure(summary, look, differences(resamples, fixed)),
             robustness_figure(summary, look),
             features_figure(maps, look),
             shortcut_figure(shortcut, look) if shortcut else None,
@@ -133,7 +136,7 @@ def build_report(root: Path) -> Report:
         runs=project.runs,
         summary={run: summary[shown] for shown, run in project.all_runs.items()},
         images=images,
-        headline=headline(summary, shortcut),
+        headline=headline(summary, shortcut, resamples, fixed),
         warnings=warnings(file_bias),
         paragraphs={
             "shortcut": colours_paragraph(shortcut) if shortcut else "",

@@ -3,41 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 
-from nullscope.evaluation.seeds import Spread, is_outside
+from nullscope.evaluation.intervals import ALPHA
+from nullscope.evaluation.paired import Tables, compare
+from nullscope.evaluation.seeds import Spread, is_significant
 from nullscope.evaluation.shortcut import Shortcut
-from nullscope.evaluation.summary import Metrics, by_detector, difference, spread, subsets_of
+from nullscope.evaluation.summary import Metrics, by_detector, spread, subsets_of
 from nullscope.report.project import is_official
 from nullscope.report.sentences import listed, mean_text, percent, points
+from nullscope.report.tables.comparison import differences_to
 
 MANY = 3  # detectors without a clear difference: more than these are counted, not named
+BEST_BY = "mean_balanced"  # the number by which a detector is called the best
 ONE_SIDED = 0.1  # a detector that is right on less of one kind calls nearly everything the other kind
 
 
-def headline(summary: Mapping[str, Metrics], shortcut: Shortcut | None) -> list[str]:
-    """Return the findings of the page's head, the most important first."""
+def headline(summary: Mapping[str, Metrics], shortcut: Shortcut | None, tables: Tables, fixed: frozenset[str]) -> list[str]:
+    """Return the findings of the page's head, the most important first. ``tables``, ``fixed``: as in `paired.compare`."""
     everything = by_detector(summary)
     official = {name: own for name, own in everything.items() if is_official(name)}
     runs = {name: own for name, own in everything.items() if name not in official}
-    sentences = [_best(runs), _official(official), differences(summary), _moved(shortcut) if shortcut else ""]
-    sentences += [_gap(runs), hardest_generator(everything, subsets_of(summary)), *_one_sided(everything)]
+    sentences = [_best(runs, tables), _official(official), differences(tables, fixed), _moved(shortcut) if shortcut else ""]
+    sentences += [_gap(runs), hardest_generator(everything, subsets_of(summary)), *_one_sided(everything), _left_out(summary)]
     return [sentence for sentence in sentences if sentence]
 
 
-def differences(summary: Mapping[str, Metrics]) -> str:
-    """Return which detectors differ from the first in AUROC on unseen generators, by intervals paired by seed; or nothing."""
-    runs = by_detector(summary)
-    first = next(iter(runs))
-    trained = {name: own for name, own in runs.items() if name != first and not is_official(name)}
-    less = {name: difference(own, runs[first], "auroc_unseen") for name, own in trained.items()}
-    if not less or any(value is None or value.span != "interval" for value in less.values()):
+def differences(tables: Tables, fixed: frozenset[str]) -> str:
+    """Return which detectors differ from the first in AUROC on unseen generators, by the test of the comparison; or nothing."""
+    first = next(iter(tables))
+    less = {name: own for name, own in differences_to(first, tables, "auroc_unseen", fixed).items() if name not in fixed}
+    if not less or any(own.p is None for own in less.values()):
         return ""
-    clear = [f"{name} ({points(value)})" for name, value in less.items() if is_outside(value, (0, 0))]
-    unclear = [f"{name} ({points(value)})" for name, value in less.items() if not is_outside(value, (0, 0))]
-    said = [f"it excludes zero for {listed(clear)}"] if clear else []
+    clear = [f"{name} ({points(own)})" for name, own in less.items() if is_significant(own)]
+    unclear = [f"{name} ({points(own)})" for name, own in less.items() if not is_significant(own)]
+    said = [f"{listed(clear)} {'differ' if len(clear) > 1 else 'differs'} from {first}"] if clear else []
     rest = f"the other {len(unclear)}" if clear and len(unclear) > MANY else listed(unclear) if unclear else ""
-    said += [f"it includes zero for {rest}"] if rest else []
-    return f"AUROC on unseen generators less that of {first} at the same seed has a 95 % interval: {'; '.join(said)}."
+    said += [f"{rest} {'are' if len(unclear) > 1 else 'is'} not separable from {'it' if clear else first}"] if rest else []
+    return f"AUROC on unseen generators: {'; '.join(said)} (p adjusted for all, below 0.05)."
 
 
 def hardest_generator(runs: Mapping[str, Sequence[Metrics]], subsets: Iterable[str]) -> str:
@@ -52,25 +55,45 @@ def hardest_generator(runs: Mapping[str, Sequence[Metrics]], subsets: Iterable[s
     return f"The hardest generator is {hardest}: no detector finds more than {100 * best[hardest]:.1f} % of it."
 
 
-def _best(runs: Mapping[str, Sequence[Metrics]]) -> str:
-    balanced = {name: spread(own, "mean_balanced") for name, own in runs.items()}
+def _best(runs: Mapping[str, Sequence[Metrics]], tables: Tables) -> str:
+    balanced = {name: spread(own, BEST_BY) for name, own in runs.items()}
     ranked = sorted((name for name in balanced if balanced[name]), key=lambda name: -balanced[name].mean)
     if not ranked:
         return ""
-    own, best = runs[ranked[0]], balanced[ranked[0]]
-    unseen = spread(own, "f_acc_unseen")
+    first, *others = ranked
+    unseen = spread(runs[first], "f_acc_unseen")
     whose = "of generators it was not trained on" if unseen else "of the test set"
-    found = unseen or spread(own, "f_acc")
-    facts = f"calls {mean_text(spread(own, 'r_acc'))} of the reals real and finds {mean_text(found)} of the fakes"
-    if len(ranked) == 1:
-        return f"{ranked[0]} has a balanced accuracy of {percent(best)}: it {facts} {whose}."
-    second = balanced[ranked[1]]
-    spans = {"range": "seeds", "interval": "95 % intervals"}.get(best.span)
-    overlap = f"; their {spans} overlap" if spans and second.high >= best.low else ""
-    return (
-        f"{ranked[0]} has the highest balanced accuracy, {percent(best)}: it {facts} {whose}. "
-        f"{ranked[1]} follows with {percent(second)}{overlap}."
-    )
+    found = unseen or spread(runs[first], "f_acc")
+    facts = f"calls {mean_text(spread(runs[first], 'r_acc'))} of the reals real and finds {mean_text(found)} of the fakes"
+    if not others:
+        return f"{first} has a balanced accuracy of {percent(balanced[first])}: it {facts} {whose}."
+    said = f"{first} has the highest balanced accuracy, {percent(balanced[first])}: it {facts} {whose}."
+    return f"{said} {_rivals(first, others, tables)}"
+
+
+def _rivals(first: str, others: Sequence[str], tables: Tables) -> str:
+    """Return which of the others the test tells apart from the first. Who is first was seen: all pairs are one family."""
+    pairs = list(combinations([first, *others], 2))
+    found = compare(tables, [(*pair, BEST_BY) for pair in pairs], fixed=frozenset())
+    p = {second: own.p for (one, second), own in zip(pairs, found, strict=True) if one == first}
+    if None in p.values():
+        seeds = min(len(tables[name]) for name in [first, *others])
+        words = "One seed" if seeds == 1 else f"{seeds} seeds"
+        return f"{words}: another training could put another detector first, so none is called better here."
+    alike = [name for name in others if p[name] >= ALPHA]
+    if not alike:
+        whom = "the other" if len(others) == 1 else f"all {len(others)} others"
+        return f"It is better than {whom} (p adjusted for all pairs, below 0.05)."
+    return f"Not separable from it: {listed(alike)}."
+
+
+def _left_out(summary: Mapping[str, Metrics]) -> str:
+    """Return which subsets the means of some numbers are without."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for key, names in next(iter(summary.values())).get("left_out", {}).items():
+        found.setdefault(tuple(names), []).append(key)
+    each = [f"{', '.join(keys)} without {listed(names)}" for names, keys in found.items()]
+    return f"Means over fewer subsets, for want of reals: {'; '.join(each)}." if each else ""
 
 
 def _official(runs: Mapping[str, Sequence[Metrics]]) -> str:

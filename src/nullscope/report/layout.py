@@ -17,7 +17,7 @@ from rich.measure import Measurement
 from rich.segment import Segment, Segments
 from rich.table import Table as RichTable
 
-from nullscope.evaluation.seeds import Spread, is_outside
+from nullscope.evaluation.seeds import Spread, is_outside, is_significant
 
 NO_NUMBER = "n/a"
 MARK = "*"
@@ -36,6 +36,7 @@ class Column:
     group: str = ""  # a heading over neighbouring columns
     best: Literal["", "max", "min"] = ""  # which of its numbers is set in bold
     against: tuple[float, float] | None = None  # limits: a 95 % interval that lies wholly outside of them is marked
+    tested: bool = False  # differences with p-values: one below 0.05 is marked
 
     @property
     def full_title(self) -> str:
@@ -81,27 +82,35 @@ def detector_column() -> Column:
 
 
 def text(cell: Cell, column: Column) -> str:
-    """Return what a cell shows; of a `Spread`, its mean, with `MARK` where its interval lies outside of ``column.against``."""
+    """Return what a cell shows; of a `Spread`, its mean, with `MARK` where `is_marked`."""
     if cell is None:
         return NO_NUMBER
     if isinstance(cell, str):
         return cell
     if isinstance(cell, Spread):
-        return _digits(cell.mean, column) + (MARK if is_outside(cell, column.against) else "")
+        return _digits(cell.mean, column) + (MARK if is_marked(cell, column) else "")
     return _digits(cell, column)
 
 
+def is_marked(cell: Cell, column: Column) -> bool:
+    """Return whether a cell is said to differ: by its p-value where the column has been tested, else by its interval."""
+    return is_significant(cell) if column.tested else is_outside(cell, column.against)
+
+
 def spread_text(cell: Cell, column: Column) -> str:
-    """Return ``± <half>`` of a cell with an interval, ``<lowest> to <highest>`` of one with a range, else nothing."""
+    """Return ``± <half>`` of a difference with an interval, ``<low> to <high>`` of any other number with a span, else nothing.
+
+    Intervals of rates are not symmetric: half of their width would say that 100 % may be exceeded.
+    """
     if not isinstance(cell, Spread) or cell.span == "none":
         return ""
-    if cell.span == "interval":
+    if cell.span == "interval" and column.unit == "points":
         return f"± {_digits(cell.half, column).removeprefix('+')}"
     return f"{_digits(cell.low, column)} to {_digits(cell.high, column)}"
 
 
 def inline_spread(cell: Cell, column: Column) -> str:
-    """Return `spread_text` as it stands behind the number in the same line: a range in brackets."""
+    """Return `spread_text` as it stands behind the number in the same line: two ends in brackets."""
     spread = spread_text(cell, column)
     return f"({spread})" if " to " in spread else spread
 

@@ -17,8 +17,9 @@ from nullscope.core.config import read_params, section_of
 from nullscope.core.contracts import INDEX, ContractError
 from nullscope.core.runs import detector_of, runs_of
 from nullscope.evaluation.history import History, read_history
-from nullscope.evaluation.metrics import PROTOCOL, IndexGroup, index_counts
+from nullscope.evaluation.protocol import PROTOCOL
 from nullscope.evaluation.resampling import resample_schema
+from nullscope.evaluation.scores import IndexGroup, index_counts
 from nullscope.evaluation.summary import Metrics
 from nullscope.tables.parquet import read_batches, read_schema, read_table
 

@@ -19,7 +19,7 @@ def mean_text(value: Spread | None) -> str:
 
 
 def percent(value: Spread | None) -> str:
-    """Return a rate with its span: ``81.2 ± 2.0 %`` or ``81.2 % (76.0 to 88.0)``."""
+    """Return a rate with its span: ``81.2 % (76.0 to 88.0)``."""
     return _with_span(value, Column("", ""), "%") if value else NO_NUMBER
 
 
@@ -30,6 +30,6 @@ def points(value: Spread) -> str:
 
 def _with_span(value: Spread, column: Column, unit: str) -> str:
     shown, spanned = text(value, column), spread_text(value, column)
-    if value.span == "range":
+    if " to " in spanned:
         return f"{shown} {unit} ({spanned})"
     return f"{shown}{spanned and ' '}{spanned} {unit}"

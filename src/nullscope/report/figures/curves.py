@@ -72,22 +72,22 @@ def logits_figure(curves: Mapping[str, Curves], look: Mapping[str, Look]) -> Fig
 
 def calibration_figure(curves: Mapping[str, Curves], summary: Mapping[str, Metrics], look: Mapping[str, Look]) -> Figure:
     """Return the share of fakes against the predicted probability of fake."""
-    errors = {name: float(np.mean([run["ece"] for run in runs])) for name, runs in by_detector(summary).items()}
+    errors = {name: float(np.mean([run["brier"] for run in runs])) for name, runs in by_detector(summary).items()}
 
     def draw(axes: Axes, name: str) -> None:
         bins = curves[name].reliability
         axes.plot([0, 100], [0, 100], color=GREY, linewidth=0.8)
         axes.plot(100 * bins.predicted_K, 100 * bins.observed_K, color=look[name].colour, linewidth=1.1)
-        area = 4 + 160 * bins.count_K / bins.count_K.sum()
+        area = 4 + 160 * bins.weight_K
         axes.scatter(100 * bins.predicted_K, 100 * bins.observed_K, s=area, color=look[name].colour, linewidths=0)
-        axes.annotate(f"error {100 * errors[name]:.1f}", (0.97, 0.05), xycoords="axes fraction", ha="right")
+        axes.annotate(f"Brier score {errors[name]:.3f}", (0.97, 0.05), xycoords="axes fraction", ha="right")
         axes.set(title=name, xlim=(-2, 102), ylim=(-2, 102), xticks=range(0, 101, 25), yticks=range(0, 101, 25))
 
     canvas = panels(list(curves), draw, height=2.3, x="predicted probability of fake (%)", y="share of fakes (%)")
     caption = (
         "Sigmoid of the logit in 15 bins of equal width; the area of a dot is the share of the images in its bin; "
-        "all seeds together. Below the diagonal: too sure of fake; above: too sure of real. The curve moves with the test set's "
-        "share of fakes."
+        "all seeds together, reals and fakes weighed so that half of the images are fake. Below the diagonal: too sure of fake; "
+        "above: too sure of real."
     )
     return Figure("calibration", "Calibration", caption, describe_calibration(errors), png(canvas))
 
@@ -96,9 +96,10 @@ def describe_roc(curves: Mapping[str, Curves]) -> str:
     """Return what the ROC curves show."""
     ranked = sorted(curves, key=lambda name: -curves[name].auroc_S.mean())
     each = ", ".join(f"{name} {100 * curves[name].auroc_S.mean():.1f} %" for name in ranked)
-    few = max(curves, key=lambda name: curves[name].tpr_1_S.mean())
-    found = f"at 1 % false alarms {few} finds the most fakes, {100 * curves[few].tpr_1_S.mean():.1f} %"
-    return f"ROC curves. Area under the curve: {each}; {found}."
+    rates = {name: own.tpr_1_S.mean() for name, own in curves.items() if own.tpr_1_S is not None}
+    few = max(rates, key=rates.__getitem__, default="")
+    found = f"; at 1 % false alarms {few} finds the most fakes, {100 * rates[few]:.1f} %" if few else ""
+    return f"ROC curves. Area under the curve: {each}{found}."
 
 
 def describe_logits(curves: Mapping[str, Curves]) -> str:
@@ -114,5 +115,5 @@ def describe_logits(curves: Mapping[str, Curves]) -> str:
 
 def describe_calibration(errors: Mapping[str, float]) -> str:
     """Return what the calibration curves show."""
-    each = ", ".join(f"{name} {100 * errors[name]:.1f} %" for name in sorted(errors, key=lambda name: errors[name]))
-    return f"Share of fakes against predicted probability. Expected calibration error, the best first: {each}."
+    each = ", ".join(f"{name} {errors[name]:.3f}" for name in sorted(errors, key=lambda name: errors[name]))
+    return f"Share of fakes against predicted probability. Brier score, the best first: {each}."

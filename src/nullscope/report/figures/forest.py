@@ -14,13 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
-from nullscope.evaluation.seeds import ENOUGH, estimate
 from nullscope.evaluation.shortcut import Shortcut
-from nullscope.evaluation.summary import Metrics, by_detector, mean_of, spread
-from nullscope.report.figures.canvas import FAINT, GREY, INK, SEED, WIDTH, Figure, Look, png
-from nullscope.report.headline import differences
+from nullscope.evaluation.summary import Metrics, by_detector, spread
+from nullscope.report.figures.canvas import FAINT, GREY, INK, SEED, WIDTH, Figure, Look, if_seeds, png
 from nullscope.report.sentences import mean_text, percent
-from nullscope.report.tables.comparison import COMPARED
+from nullscope.report.tables.comparison import COMPARED, said_of
 
 Runs = dict[str, list[dict[str, Any]]]  # detector -> the numbers of every seed
 
@@ -35,10 +33,13 @@ class Kind:
     hollow: bool = False
 
 
-def comparison_figure(summary: Mapping[str, Metrics], look: Mapping[str, Look]) -> Figure | None:
-    """Return AUROC and accuracy on unseen generators; None with too few seeds for an interval, or no unseen generator."""
+def comparison_figure(summary: Mapping[str, Metrics], look: Mapping[str, Look], said: str) -> Figure | None:
+    """Return AUROC and accuracy on unseen generators; None of a single detector, or without unseen generators.
+
+    ``said``: which detectors differ, in words.
+    """
     runs = by_detector(summary)
-    if len(next(iter(runs.values()))) < ENOUGH or not all(set(COMPARED) <= set(own[0]) for own in runs.values()):
+    if len(runs) < 2 or not all(set(COMPARED) <= set(own[0]) for own in runs.values()):
         return None
     canvas, grid = _rows(runs, per_row=0.27)
     for axes, key, x in zip(grid, COMPARED, ("AUROC (%)", "fakes called fake (%)"), strict=True):
@@ -47,11 +48,11 @@ def comparison_figure(summary: Mapping[str, Metrics], look: Mapping[str, Look]) 
         _forest(axes, runs, [Kind(key)], look)
         axes.set(title=f"Unseen generators: {x.removesuffix(' (%)')}", xlabel=x)
     caption = (
-        "Circles: the seeds. Dot and line: their mean and its 95 % interval (Student's t), which may go beyond what a rate can "
-        f"be. Dotted: the mean of {next(iter(runs))}. Intervals that overlap do not make two detectors alike: their seeds are "
-        "paired, and the table has the intervals of the differences."
+        f"Dot and line: {said_of(max(map(len, runs.values())))}. Dotted: the mean of {next(iter(runs))}. Intervals that overlap "
+        "do not make two detectors alike: they see the same images, and the table has the intervals of the differences."
+        + if_seeds(runs, " Circles: the seeds.")
     )
-    return Figure("comparison", "Detectors over seeds", caption, describe_comparison(summary), png(canvas))
+    return Figure("comparison", "Detectors compared", caption, describe_comparison(summary, said), png(canvas))
 
 
 def shortcut_figure(found: Shortcut, look: Mapping[str, Look]) -> Figure:
@@ -95,10 +96,10 @@ def _forest(axes: Axes, runs: Runs, kinds: list[Kind], look: Mapping[str, Look])
             values_S = 100 * np.array([run[kind.key] for run in own if kind.key in run])
             if not len(values_S):
                 continue
-            mean, colour, y = estimate(values_S), look[name].colour, row + offset
-            axes.hlines(y, mean.low, mean.high, color=colour, linewidth=1.5)
+            mean, colour, y = spread(own, kind.key), look[name].colour, row + offset
+            axes.hlines(y, 100 * mean.low, 100 * mean.high, color=colour, linewidth=1.5)
             face = "white" if kind.hollow else colour
-            axes.plot([mean.mean], [y], kind.marker, color=colour, markerfacecolor=face, markersize=6.5)
+            axes.plot([100 * mean.mean], [y], kind.marker, color=colour, markerfacecolor=face, markersize=6.5)
             if len(values_S) > 1:
                 axes.plot(values_S, [y] * len(values_S), **SEED)
     axes.margins(x=0.06)
@@ -111,14 +112,14 @@ def _key(kind: Kind) -> Line2D:
     return Line2D([], [], color=INK, marker=kind.marker, markerfacecolor=face, markersize=6.5, linewidth=0, label=kind.label)
 
 
-def describe_comparison(summary: Mapping[str, Metrics]) -> str:
+def describe_comparison(summary: Mapping[str, Metrics], said: str) -> str:
     """Return what the dots per detector show: the means on unseen generators."""
     runs = by_detector(summary)
     each = [
-        f"{name}: AUROC {percent(mean_of(own, 'auroc_unseen'))}, fakes found {percent(mean_of(own, 'f_acc_unseen'))}"
+        f"{name}: AUROC {percent(spread(own, 'auroc_unseen'))}, fakes found {percent(spread(own, 'f_acc_unseen'))}"
         for name, own in runs.items()
     ]
-    return f"A dot per seed, the mean and its 95 % interval. On unseen generators, {'; '.join(each)}. {differences(summary)}"
+    return f"A dot with its 95 % interval per detector. On unseen generators, {'; '.join(each)}. {said}".strip()
 
 
 def describe_shortcut(found: Shortcut) -> str:

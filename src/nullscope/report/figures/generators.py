@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 
-from nullscope.evaluation.metrics import wilson
+from nullscope.evaluation.intervals import wilson
 from nullscope.evaluation.summary import Metrics, by_detector, spread, subsets_of
 from nullscope.report.figures.canvas import GREY, INK, SEED, Figure, Look, if_seeds, panels, png
 from nullscope.report.headline import hardest_generator

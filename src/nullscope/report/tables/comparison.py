@@ -6,17 +6,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from nullscope.core.config import leaves
+from nullscope.evaluation.paired import Tables, compare
 from nullscope.evaluation.seeds import ENOUGH
-from nullscope.evaluation.summary import Metrics, by_detector, difference, mean_of
+from nullscope.evaluation.summary import Metrics, by_detector, spread
 from nullscope.report.layout import MARK, Cell, Column, Table, detector_column
-from nullscope.report.project import is_official
+from nullscope.report.tables.pairs import FEW_SEEDS, cell_of
 
 COMPARED = ("auroc_unseen", "f_acc_unseen")  # the numbers whose difference to the first detector is shown
 PARAMETERS = "Parameters that differ"
 
 
-def comparison_table(summary: Mapping[str, Metrics], models: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Return one row per detector: the parameters in which the detectors differ, the numbers, the differences to the first."""
+def comparison_table(
+    summary: Mapping[str, Metrics], models: Mapping[str, Mapping[str, Any]], tables: Tables, fixed: frozenset[str]
+) -> Table:
+    """Return one row per detector: the parameters in which the detectors differ, the numbers, the differences to the first.
+
+    ``tables``, ``fixed``: as in `paired.compare`.
+    """
     runs = by_detector(summary)
     first = next(iter(runs))
     parameters = differing(models)
@@ -32,15 +38,15 @@ def comparison_table(summary: Mapping[str, Metrics], models: Mapping[str, Mappin
         Column("mean_balanced", "Balanced accuracy", best="max"),
     ]
     titles = dict(zip(COMPARED, ("AUROC unseen", "fakes found unseen"), strict=True))
+    less = {key: differences_to(first, tables, key, fixed) for key in COMPARED}
     differences = [
-        Column(f"{key}_difference", titles[key], "points", f"Difference to {first}", against=(0, 0)) for key in COMPARED
+        Column(f"{key}_difference", titles[key], "points", f"Difference to {first}", tested=True) for key in COMPARED if less[key]
     ]
-    differences = differences if len(runs) > 1 else []
     rows: list[list[Cell]] = []
     for name, own in runs.items():
         own_parameters = [values[name] for values in parameters.values()]
-        own_numbers = [mean_of(own, column.key) for column in numbers]
-        own_differences = ["" if name == first else difference(own, runs[first], key) for key in COMPARED if differences]
+        own_numbers = [spread(own, column.key) for column in numbers]
+        own_differences = ["" if name == first else less[key][name] for key in COMPARED if less[key]]
         rows.append([name, *own_parameters, *own_numbers, *own_differences])
     return Table("comparison", "Comparison", _note(runs), [detector_column(), *settings, *numbers, *differences], rows)
 
@@ -58,16 +64,32 @@ def flat(values: Mapping[str, Any]) -> dict[str, str]:
     return {name: "-" if value is None else str(value) for name, value in leaves(values)}
 
 
+def differences_to(first: str, tables: Tables, key: str, fixed: frozenset[str]) -> dict[str, Cell]:
+    """Return the difference of every other detector to ``first``, tested together; nothing where one lacks the number."""
+    others = [name for name in tables if name != first]
+    if not all(key in table.column_names for own in tables.values() for table in own):
+        return {}
+    found = compare(tables, [(name, first, key) for name in others], fixed=fixed)
+    return {name: cell_of(own) for name, own in zip(others, found, strict=True)}
+
+
 def _note(runs: dict[str, list[Any]]) -> str:
-    first = next(iter(runs))
-    seeds = len(runs[first])
-    if is_official(first):
-        return "Percent."
-    if seeds < ENOUGH:
-        return f"Percent; means over {seeds} seeds. Intervals need {ENOUGH} seeds." if seeds > 1 else "Percent; one seed."
-    note = f"Percent; means over {seeds} seeds ± half their 95 % interval (Student's t)."
+    seeds = max(len(own) for own in runs.values())
+    note = f"Percent, {said_of(seeds)}."
     if len(runs) > 1:
-        note += f" On the right, the difference to {first} in points, paired by seed; {MARK}: its interval excludes zero."
-    if any(map(is_official, runs)):
-        note += f" Released weights are compared with every seed of {first}."
+        note += f" On the right, the difference to {next(iter(runs))} in points"
+        note += (
+            f"; {MARK}: its p-value, adjusted for all detectors of the column, is below 0.05."
+            if seeds >= ENOUGH
+            else f". {FEW_SEEDS}"
+        )
     return note
+
+
+def said_of(seeds: int) -> str:
+    """Return what the intervals of numbers over so many seeds are of."""
+    if seeds == 1:
+        return "one seed, with 95 % intervals over images"
+    if seeds < ENOUGH:
+        return f"means over {seeds} seeds, with 95 % intervals over images"
+    return f"means over {seeds} seeds, with 95 % intervals over seeds and images"

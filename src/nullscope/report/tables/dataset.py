@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nullscope.core.contracts import FAKE, SPLITS, ContractError
-from nullscope.evaluation.metrics import IndexGroup
+from nullscope.evaluation.scores import IndexGroup
 from nullscope.report.layout import Cell, Column, Table, yes_no
 
 

@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 from rich.console import Console
 
+from nullscope.evaluation.paired import Tables, compare
 from nullscope.evaluation.seeds import Spread
 from nullscope.evaluation.summary import Metrics, by_detector, spread, subsets_of
-from nullscope.report.layout import Cell, Column, Table, detector_column, print_table, yes_no
+from nullscope.report.layout import MARK, Cell, Column, Table, detector_column, print_table, yes_no
+from nullscope.report.tables.pairs import FEW_SEEDS, cell_of
 
 SEEN, UNSEEN = "seen", "unseen"  # whether the generator was in the training split
 
@@ -31,10 +33,35 @@ def per_generator_table(summary: Mapping[str, Metrics], key: Literal["f_acc", "a
     return Table("per_generator", "Accuracy per generator", note, columns, rows)
 
 
+def per_generator_differences(summary: Mapping[str, Metrics], tables: Tables, fixed: frozenset[str]) -> Table | None:
+    """Return the difference in AUROC to the first detector on every generator, all tested together; None of a single detector.
+
+    ``tables``, ``fixed``: as in `paired.compare`.
+    """
+    first, *others = by_detector(summary)
+    subsets = {
+        name: seen
+        for name, seen in subsets_of(summary).items()
+        if all(f"auroc/{name}" in table.column_names for own in tables.values() for table in own)
+    }
+    if not others or not subsets:
+        return None
+    found = compare(tables, [(name, first, f"auroc/{subset}") for name in others for subset in subsets], fixed=fixed)
+    columns = [Column(name, name, "points", SEEN if seen else UNSEEN, tested=True) for name, seen in subsets.items()]
+    cells = [cell_of(own) for own in found]
+    rows = [[name, *cells[at * len(subsets) : (at + 1) * len(subsets)]] for at, name in enumerate(others)]
+    note = f"AUROC less that of {first}, in points ± half the 95 % interval of each. "
+    note += f"{MARK}: p below 0.05, adjusted for the whole table. " if any(own.p is not None for own in found) else ""
+    note += "" if all(own.p is not None for own in found) else FEW_SEEDS
+    return Table(
+        "per_generator_differences", f"AUROC per generator, against {first}", note.strip(), [detector_column(), *columns], rows
+    )
+
+
 def runs_table(summary: Mapping[str, Metrics]) -> Table:
     """Return one row per run and subset: every number of every subset, with the 95 % interval and the counts."""
     rates = {"r_acc": "Real acc.", "f_acc": "Fake acc.", "acc": "Accuracy", "balanced_acc": "Balanced", "ap": "AP"}
-    rates |= {"auroc": "AUROC", "tpr_1": "TPR at 1 % FPR", "tpr_5": "TPR at 5 % FPR", "ece": "Calibration error"}
+    rates |= {"auroc": "AUROC", "tpr_1": "TPR at 1 % FPR", "tpr_5": "TPR at 5 % FPR"}
     columns = [Column("run", "Run", "text"), Column("subset", "Subset", "text"), Column("seen", "Seen", "text")]
     columns += [Column(key, title) for key, title in rates.items()]
     columns += [Column("n_real", "Reals", "count"), Column("n_fake", "Fakes", "count")]
@@ -44,8 +71,9 @@ def runs_table(summary: Mapping[str, Metrics]) -> Table:
         for name, row in sorted(metrics["subsets"].items())
     ]
     note = (
-        "Percent; ±: half the 95 % interval, Wilson's for shares of images, bootstrap for the others; the CSV has its ends. A "
-        "subset without reals is compared with those that dataset.reals names, or with the shared ones."
+        "Percent with 95 % intervals: Wilson's and Newcombe's for shares of images, bootstrap for the others. n/a: not defined, "
+        "or too few reals for that share of false alarms (99 for 1 %, 19 for 5 %). A subset without reals is compared with those "
+        "that dataset.reals names, or with the shared ones."
     )
     return Table("runs", "Every run on every subset", note, columns, rows)
 

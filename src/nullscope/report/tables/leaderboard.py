@@ -10,10 +10,14 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from nullscope.core.contracts import ContractError
-from nullscope.evaluation.summary import Metrics, by_detector, difference, mean_of, spread, subsets_of
+from nullscope.evaluation.paired import Tables, compare
+from nullscope.evaluation.seeds import ENOUGH
+from nullscope.evaluation.summary import Metrics, by_detector, forecast, spread, subsets_of
 from nullscope.records.published import load_all
 from nullscope.report.layout import MARK, Cell, Column, Table, detector_column
 from nullscope.report.project import Project
+from nullscope.report.tables.comparison import differences_to, said_of
+from nullscope.report.tables.pairs import FEW_SEEDS, cell_of, pairs_note
 
 MANY = 8  # detectors from which on they are ranked
 RANKED_BY = "auroc_unseen"
@@ -45,10 +49,15 @@ def read_sizes(project: Project) -> dict[str, Size]:
     }
 
 
-def leaderboard_table(summary: Mapping[str, Metrics], sizes: Mapping[str, Size]) -> Table | None:
-    """Return one row per detector, the best first; None of fewer than `MANY` detectors, or without unseen generators."""
+def leaderboard_table(
+    summary: Mapping[str, Metrics], sizes: Mapping[str, Size], tables: Tables, fixed: frozenset[str]
+) -> Table | None:
+    """Return one row per detector, the best first; None of fewer than `MANY` detectors, or without unseen generators.
+
+    ``tables``, ``fixed``: as in `paired.compare`.
+    """
     runs = by_detector(summary)
-    ranked = {name: mean_of(own, RANKED_BY) for name, own in runs.items()}
+    ranked = {name: spread(own, RANKED_BY) for name, own in runs.items()}
     if len(runs) < MANY or None in ranked.values():
         return None
     order = sorted(runs, key=lambda name: -ranked[name].mean)
@@ -62,30 +71,36 @@ def leaderboard_table(summary: Mapping[str, Metrics], sizes: Mapping[str, Size])
     ]
     columns = [
         detector_column(),
-        *numbers,
-        Column("less", "AUROC unseen", "points", f"Difference to {order[0]}", against=(0, 0)),
+        numbers[0],
+        Column("forecast", "other generators", group="AUROC"),
+        *numbers[1:],
+        Column("less", "AUROC unseen", "points", f"Difference to {order[0]}", tested=True),
         Column("added", "added", "count", "Parameters"),
         Column("frozen", "frozen", "count", "Parameters"),
     ]
     rows: list[list[Cell]] = []
+    less = differences_to(order[0], tables, RANKED_BY, fixed)
     for name in order:
-        less = "" if name == order[0] else difference(runs[name], runs[order[0]], RANKED_BY)
-        rows.append([name, *(mean_of(runs[name], column.key) for column in numbers), less, sizes[name].added, sizes[name].frozen])
+        own: list[Cell] = [spread(runs[name], column.key) for column in numbers]
+        own.insert(1, forecast(runs[name], RANKED_BY))
+        rows.append([name, *own, less.get(name, ""), sizes[name].added, sizes[name].frozen])
+    seeds = max(map(len, runs.values()))
+    marked = f"{MARK}: p below 0.05, adjusted for the column" if seeds >= ENOUGH else FEW_SEEDS
     note = (
-        f"Percent; ±: half of a 95 % interval over seeds, from three seeds on. {MARK}: the interval of the difference, paired by "
-        "seed, excludes zero; the table of pairs has every two on the same images. Parameters: what a detector keeps beside its "
+        f"Percent, {said_of(seeds)}; other generators: the same number with the interval that takes the unseen generators for a "
+        f"sample. {marked.removesuffix('.')}. The table of pairs has every two. Parameters: what a detector keeps beside its "
         "frozen networks, and the image halves of those; its cost is measured by `bench/cost.py`."
     )
     return Table("leaderboard", "Leaderboard", note, columns, rows)
 
 
-def plug_and_play_tables(summary: Mapping[str, Metrics]) -> list[Table]:
+def plug_and_play_tables(summary: Mapping[str, Metrics], tables: Tables) -> list[Table]:
     """Return a table of every part that detectors of the run are there with and without: NS-Net's tables 7 and 8."""
     runs = by_detector(summary)
-    return [table for part in PARTS if (table := _part_table(part, runs, subsets_of(summary)))]
+    return [table for part in PARTS if (table := _part_table(part, runs, subsets_of(summary), tables))]
 
 
-def _part_table(part: str, runs: Mapping[str, Sequence[Metrics]], subsets: Mapping[str, bool]) -> Table | None:
+def _part_table(part: str, runs: Mapping[str, Sequence[Metrics]], subsets: Mapping[str, bool], tables: Tables) -> Table | None:
     title, with_it, without_it, table = PARTS[part]
     pairs = [(name, name + with_it) for name in runs if name + with_it in runs]
     pairs += [(name + without_it, name) for name in runs if name + without_it in runs]
@@ -94,25 +109,26 @@ def _part_table(part: str, runs: Mapping[str, Sequence[Metrics]], subsets: Mappi
         return None
     means = [Column("f_acc_unseen", "mean", group="Fakes called fake"), Column("r_acc", "Real")]
     gains = [
-        Column("gain", "fakes, mean", "points", "With less without", against=(0, 0)),
-        Column("gain_auroc", "AUROC unseen", "points", "With less without", against=(0, 0)),
+        Column("gain", "fakes, mean", "points", "With less without", tested=True),
+        Column("gain_auroc", "AUROC unseen", "points", "With less without", tested=True),
         Column("gain_printed", "fakes, mean, NS-Net's print", "points", "With less without"),
     ]
     rows: list[list[Cell]] = []
-    for plain, full in pairs:
+    keys = ("f_acc_unseen", RANKED_BY)
+    gains_of = [compare(tables, [(full, plain, key) for plain, full in pairs], fixed=frozenset()) for key in keys]
+    for (plain, full), *own_gains in zip(pairs, *gains_of, strict=True):
         for name in (plain, full):
             parts = [[run["subsets"].get(column.key, {}) for run in runs[name]] for column in unseen]
             own = [*(spread(each, "f_acc") for each in parts), *(spread(runs[name], column.key) for column in means)]
-            keys = ("f_acc_unseen", RANKED_BY)
             gained: list[Cell] = ["", "", ""]
             if name == full:
-                gained = [*(difference(runs[full], runs[plain], key) for key in keys), _printed_gain(table, plain, full)]
+                gained = [*map(cell_of, own_gains), _printed_gain(table, plain, full)]
             rows.append([name, *own, *gained])
     published = load_all()[table]
     note = (
         "Percent of each unseen generator's fakes called fake, of detectors without and with it, as NS-Net's table "
-        f"{published.number}, whose own gains, on 8 diffusion subsets of {published.benchmark}, stand beside ours. {MARK}: the "
-        "95 % interval of the gain, paired by seed, excludes zero."
+        f"{published.number}, whose own gains, on 8 diffusion subsets of {published.benchmark}, stand beside ours. "
+        + pairs_note([gain for own in gains_of for gain in own])
     )
     columns = [detector_column(), *unseen, *means, *gains]
     return Table(f"plug_and_play_{part}", f"{title}, added to detectors", note, columns, rows)

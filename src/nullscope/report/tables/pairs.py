@@ -2,61 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
-import pyarrow as pa
-
-from nullscope.evaluation.paired import Difference
+from nullscope.evaluation.paired import Difference, Tables
 from nullscope.evaluation.pairs import compare_all
-from nullscope.evaluation.scores import Scores
-from nullscope.evaluation.seeds import Spread
+from nullscope.evaluation.seeds import ENOUGH, Spread
 from nullscope.report.layout import MARK, NO_NUMBER, Cell, Column, Table
 
 KEYS = {"auroc": "AUROC", "mean_balanced": "Balanced accuracy"}
 LEAST = 0.001  # smaller p-values are not told apart
+FEW_SEEDS = (
+    f"Fewer than {ENOUGH} seeds: nothing is tested, for another training could turn any difference around; the intervals are of "
+    "other images alone."
+)
 
 
-def pairs_table(resamples: Mapping[str, Sequence[pa.Table]], read: Callable[[str], Scores]) -> Table | None:
-    """Return one row per pair of detectors (`evaluation.pairs.compare_all`); None of a single detector."""
-    tables = [table for own in resamples.values() for table in own]
-    titles = {key: title for key, title in KEYS.items() if all(key in table.column_names for table in tables)}
-    if not titles:
-        return None
-    pairs = compare_all(resamples, list(titles), read)
-    if not pairs:
+def pairs_table(tables: Tables, fixed: frozenset[str]) -> Table | None:
+    """Return one row per pair of detectors (`evaluation.pairs.compare_all`); None of a single detector.
+
+    ``fixed``: the detectors that are one model each, as in `paired.compare`.
+    """
+    every = [table for own in tables.values() for table in own]
+    titles = {key: title for key, title in KEYS.items() if all(key in table.column_names for table in every)}
+    pairs = compare_all(tables, list(titles), fixed=fixed)
+    if not pairs or not titles:
         return None
     columns = [Column("first", "Detector", "text"), Column("second", "less", "text")]
     for key, title in titles.items():
-        columns += _difference_columns(key, title)
-    columns += _difference_columns("auroc_pooled", "AUROC of all images at once (first seed)")
-    group = "Images that only one calls right (first seed)"
-    columns += [Column("only_first", "the first", "count", group), Column("only_second", "the second", "count", group)]
-    columns.append(Column("mcnemar_p", "p", "text", group))
+        columns += [
+            Column(f"{key}_difference", "difference", "points", title, tested=True),
+            Column(f"{key}_p", "p", "text", title),
+        ]
+    columns.append(Column("ahead", "Generators on which the first has the higher AUROC", "text"))
     rows: list[list[Cell]] = []
     for pair in pairs:
-        tests = [cell for key in titles for cell in _cells(pair.means[key])]
-        counts = [pair.right.only_first, pair.right.only_second, p_text(pair.right.p)]
-        rows.append([pair.first, pair.second, *tests, *_cells(pair.auroc_pooled), *counts])
-    note = (
-        "Differences in points ± half their 95 % interval (paired bootstrap of the test images, means over subsets and seeds; "
-        f"percentiles in the CSV); {MARK}: it excludes zero. p: two-sided, adjusted after Holm for all pairs of a column. First "
-        "seed: DeLong's test of the AUROC of all test images at once, and McNemar's test of the answers. All of them speak of "
-        "other images of these subsets, not of other seeds or generators: for seeds see the comparison."
+        tests = [cell for key in titles for cell in (cell_of(pair.means[key]), p_text(pair.means[key].p))]
+        rows.append([pair.first, pair.second, *tests, "{} of {}".format(*pair.ahead)])
+    return Table(
+        "pairs", "Detectors two by two", pairs_note([own for pair in pairs for own in pair.means.values()]), columns, rows
     )
-    return Table("pairs", "Detectors two by two", note, columns, rows)
 
 
-def p_text(p: float) -> str:
+def pairs_note(found: Sequence[Difference]) -> str:
+    """Return how to read differences with their p-values."""
+    tested = [own.p is not None for own in found]
+    note = "Differences of means over subsets, in points ± half their 95 % interval; seeds and images are in one error. "
+    if any(tested):
+        note += (
+            f"p: two-sided, adjusted for all pairs of a column (max-T); {MARK}: below 0.05. It speaks of other trainings and of "
+            "other images of these subsets, not of other generators. "
+        )
+    return note + ("" if all(tested) else FEW_SEEDS)
+
+
+def p_text(p: float | None) -> str:
     """Return a p-value with three decimals, or that it is below the last of them."""
+    if p is None:
+        return NO_NUMBER
     return f"< {LEAST}" if p < LEAST else f"{p:.3f}"
 
 
-def _difference_columns(key: str, title: str) -> list[Column]:
-    difference = Column(f"{key}_difference", "difference", "points", title, against=(0, 0))
-    return [difference, Column(f"{key}_p", "p", "text", title)]
-
-
-def _cells(found: Difference | None) -> list[Cell]:
-    if found is None:
-        return [None, NO_NUMBER]
-    return [Spread(found.value, found.low, found.high, 1, "interval"), p_text(found.p)]
+def cell_of(found: Difference) -> Spread:
+    """Return a difference as a cell of a table."""
+    return Spread(found.value, found.low, found.high, 1, "interval", found.p)

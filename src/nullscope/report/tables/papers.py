@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from nullscope.evaluation.benchmark_means import of_subset, over_images_and_seeds, over_subsets, over_whole_run
-from nullscope.evaluation.seeds import ENOUGH, Spread, estimate
+from nullscope.evaluation.benchmark_means import of_subset, over_subsets, over_whole_run
+from nullscope.evaluation.seeds import ENOUGH, Spread, over_seeds_and_images
 from nullscope.evaluation.summary import Metrics, by_detector
 from nullscope.records.published import Cell as Place
 from nullscope.records.published import Flag, Interval, Published, load_all, scorecard
@@ -68,7 +68,7 @@ def scorecard_table(dataset: str, summary: Mapping[str, Metrics], methods: Mappi
         rows.append([score.detector, *place, mean, words, score.difference / 100, yes_no(score.inside)])
     share = np.mean([score.inside for score in found])
     note = (
-        f"Percent; ±: half of our 95 % interval (images and, from {ENOUGH} seeds on, seeds, whichever reaches further). "
+        f"Percent; in brackets our 95 % interval, over images and, from {ENOUGH} seeds on, seeds. "
         f"{100 * share:.0f} % of the {len(found)} published numbers lie within. {DOUBTFUL}: contradicted by "
         "the papers' other numbers."
     )
@@ -128,7 +128,7 @@ def _title(table: Published) -> str:
 
 def _over_seeds(runs: Runs, place: Place, table: Published) -> Cell:
     found = [_number(run, place, table) for run in runs]
-    return None if None in found else estimate([own.mean for own in found])
+    return None if None in found else over_seeds_and_images(found)
 
 
 # Our numbers, in the papers' columns
@@ -145,7 +145,7 @@ def _ours(dataset: str, runs: Runs) -> dict[Place, Interval]:
     for published, place in asked:
         own = [_number(run, place, published) for run in runs]
         if None not in own:
-            spread = over_images_and_seeds(own)
+            spread = over_seeds_and_images(own)
             found[place] = Interval(spread.mean, spread.low, spread.high)
     return found
 

@@ -175,7 +175,7 @@ def test_the_resamples_of_the_means_are_what_the_intervals_are_of(drawn):
     for key in means:
         observed, *values = resamples[key].to_pylist()
         assert found[key] == round(observed, 6)
-        if 0 < observed < 1:
+        if 0 < observed < 1 and not key.startswith("tpr_"):
             ends = on_logit_scale(observed, np.std(values, ddof=1))
             assert [found[f"{key}_low"], found[f"{key}_high"]] == pytest.approx(ends, abs=1e-6)
     for key in set(keys) - set(means):

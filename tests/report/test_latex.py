@@ -59,7 +59,7 @@ def test_every_row_has_as_many_cells_as_the_header():
     check(to_latex(TABLE))
     header, first, second = body(to_latex(TABLE))
     assert header == [r"Detector \& co\_", r"50 \%", "seen", "unseen", "n", "p"]
-    assert first[1:] == [r"\textbf{50.0} $\pm$ 10.0", "80.0 (70.0 to 90.0)", "n/a", "1,234", "$<$ 0.001"]
+    assert first[1:] == [r"\textbf{50.0} (40.0 to 60.0)", "80.0 (70.0 to 90.0)", "n/a", "1,234", "$<$ 0.001"]
     assert second == ["b", "40.0", r"\textbf{90.0}", r"-2.0* $\pm$ 1.0", "5", ""]
 
 

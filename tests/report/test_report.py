@@ -325,7 +325,7 @@ def test_table_without_seeds_or_numbers():
     )
 
 
-def test_intervals_show_their_half_and_have_columns_of_their_own():
+def test_intervals_show_their_ends_and_have_columns_of_their_own():
     columns = [Column("acc", "Acc", best="max"), Column("less", "Less", "points", against=(0, 0))]
     rows = [
         [Spread(0.5, 0.45, 0.55, 3, "interval"), Spread(-0.02, -0.03, -0.01, 3, "interval")],
@@ -336,7 +336,7 @@ def test_intervals_show_their_half_and_have_columns_of_their_own():
     assert header == "acc_percent,acc_percent_low,acc_percent_high,less_points,less_points_low,less_points_high"
     assert first == "50.0000,45.0000,55.0000,-2.0000,-3.0000,-1.0000"
     markdown = to_markdown(table)
-    assert "| **50.0** ± 5.0 | -2.0\\* ± 1.0 |" in markdown, "an interval that excludes zero is marked"
+    assert "| **50.0** (45.0 to 55.0) | -2.0\\* ± 1.0 |" in markdown, "an interval that excludes zero is marked"
     assert "| 40.0 (30.0 to 50.0) | +2.0 ± 3.0 |" in markdown, "one that includes it is not"
 
 

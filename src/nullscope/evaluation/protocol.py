@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from nullscope.core.contracts import CLEAN, FAKE, REAL
 from nullscope.evaluation.generators import forecast
-from nullscope.evaluation.intervals import newcombe, on_logit_scale, wilson
+from nullscope.evaluation.intervals import LEVEL, newcombe, on_logit_scale, wilson
 from nullscope.evaluation.metrics import (
     MAX_FPR,
     THRESHOLD,
@@ -150,11 +150,11 @@ def _add_bootstrap(points: dict[str, Any], strata: Strata, seen: frozenset[str])
         row, fewest = subsets[name], min(count for count in (subsets[name]["n_real"], subsets[name]["n_fake"]) if count)
         for key, values_R in own.items():
             if strata.groups or key not in RATES:  # the closed forms take the images for independent
-                row |= _with_ends(key, row[key], _over_images(row[key], values_R, wilson(row[key], fewest)))
+                row |= _with_ends(key, row[key], _over_images(key, row[key], values_R, wilson(row[key], fewest)))
     means, columns = _means(resamples, seen), {}
     lows, highs = (_means({name: _ends_of(row, end) for name, row in subsets.items()}, seen) for end in ("low", "high"))
     for key, values_R in means.items():
-        points |= _with_ends(key, points[key], _over_images(points[key], values_R, (lows[key], highs[key])))
+        points |= _with_ends(key, points[key], _over_images(key, points[key], values_R, (lows[key], highs[key])))
         columns[key] = values_R
     points |= _forecasts(points, {name: own for name, own in resamples.items() if "f_acc" in own and name not in seen})
     observed = {key: points[key] for key in columns}
@@ -174,9 +174,18 @@ def _forecasts(points: Row, unseen: Mapping[str, Resamples]) -> dict[str, float]
     return values
 
 
-def _over_images(value: float, values_R: Floats, at_an_end: Ends) -> Ends:
-    """Return the interval of a number from its resamples; ``at_an_end`` if it is 0 or 1, where resamples say nothing."""
-    return on_logit_scale(value, float(np.std(values_R, ddof=1))) if 0 < value < 1 else at_an_end
+def _over_images(key: str, value: float, values_R: Floats, at_an_end: Ends) -> Ends:
+    """Return the interval of a number from its resamples; ``at_an_end`` if it is 0 or 1, where resamples say nothing.
+
+    A share of fakes at a false-positive rate has the quantiles: the reals that set the threshold make it lopsided. All else has
+    the resamples' error on the scale of the logit (bench/coverage.py measures both).
+    """
+    if not 0 < value < 1:
+        return at_an_end
+    if key.startswith("tpr_"):
+        low, high = np.quantile(values_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return min(float(low), value), max(float(high), value)
+    return on_logit_scale(value, float(np.std(values_R, ddof=1)))
 
 
 def _with_ends(key: str, value: float | None, ends: Ends) -> dict[str, float]:

@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+from report.resampled import tables_of
 from safetensors.numpy import save_file
 
 from nullscope.core.contracts import ContractError
+from nullscope.evaluation.paired import compare
 from nullscope.report.project import Project
 from nullscope.report.tables.leaderboard import MANY, Size, leaderboard_table, plug_and_play_tables, read_sizes
 
+NOBODY: frozenset[str] = frozenset()
 SIZE = Size(10, 1000)
 
 
@@ -23,7 +26,7 @@ def many(seeds: int = 3) -> dict:
 
 
 def test_the_best_stands_first_and_the_others_less_than_it():
-    table = leaderboard_table(many(), dict.fromkeys([f"d{at}" for at in range(MANY)], SIZE))
+    table = leaderboard_table(many(), dict.fromkeys([f"d{at}" for at in range(MANY)], SIZE), tables_of(many()), NOBODY)
     assert [row[0] for row in table.rows] == [f"d{at}" for at in reversed(range(MANY))]
     keys = [column.key for column in table.columns]
     less = [row[keys.index("less")] for row in table.rows]
@@ -34,9 +37,9 @@ def test_the_best_stands_first_and_the_others_less_than_it():
 
 def test_few_detectors_are_not_ranked():
     few = {name: own for name, own in many().items() if not name.startswith("d0")}
-    assert leaderboard_table(few, {}) is None
+    assert leaderboard_table(few, {}, tables_of(few), NOBODY) is None
     blind = {name: {key: value for key, value in own.items() if key != "auroc_unseen"} for name, own in many().items()}
-    assert leaderboard_table(blind, {}) is None
+    assert leaderboard_table(blind, {}, tables_of(blind), NOBODY) is None
 
 
 def test_sizes_are_the_numbers_of_the_files(tmp_path):
@@ -53,23 +56,25 @@ def test_sizes_are_the_numbers_of_the_files(tmp_path):
         read_sizes(project)
 
 
-def test_a_part_stands_below_the_detector_without_it_and_its_gain_is_paired_by_seed():
+def test_a_part_stands_below_the_detector_without_it_and_its_gain_is_tested():
     summary = {f"univfd-{seed}": run(0.6, 0.4 + 0.1 * seed) for seed in range(3)}
     summary |= {f"univfd_null_space-{seed}": run(0.7, 0.5 + 0.1 * seed) for seed in range(3)}
     summary |= {f"ns_net-{seed}": run(0.8, 0.6) for seed in range(3)}
     summary |= {f"ns_net_no_null_space-{seed}": run(0.75, 0.7) for seed in range(3)}
-    (table,) = plug_and_play_tables(summary)
+    tables = tables_of(summary)
+    (table,) = plug_and_play_tables(summary, tables)
     assert table.name == "plug_and_play_null_space"
     assert [row[0] for row in table.rows] == ["univfd", "univfd_null_space", "ns_net_no_null_space", "ns_net"]
     assert [column.key for column in table.columns[1:4]] == ["gan", "vq", "f_acc_unseen"]
     gains = [row[-3] for row in table.rows]
     assert gains[0] == gains[2] == ""
     assert (gains[1].mean, gains[3].mean) == pytest.approx((0.1, -0.1))
-    assert gains[1].half == pytest.approx(0, abs=1e-12), "every seed gains alike"
+    questions = [("univfd_null_space", "univfd", "f_acc_unseen"), ("ns_net", "ns_net_no_null_space", "f_acc_unseen")]
+    assert [gains[1].p, gains[3].p] == [own.p for own in compare(tables, questions, fixed=NOBODY)]
     assert table.rows[1][-2].mean == pytest.approx(0.1)
     printed = [row[-1] for row in table.rows]
     assert printed == ["", pytest.approx((80.7 - 66.8) / 100), "", pytest.approx((94.7 - 89.6) / 100)]
 
 
 def test_without_a_pair_there_is_no_table():
-    assert plug_and_play_tables({"univfd-0": run(0.6), "npr_patches-0": run(0.6)}) == []
+    assert plug_and_play_tables({"univfd-0": run(0.6), "npr_patches-0": run(0.6)}, {}) == []

@@ -150,7 +150,9 @@ def test_our_average_is_the_named_one(dataset, id, average, by_hand):
         own = [row for row in summary[f"ns_net-{seed}"]["subsets"].values() if row["n_fake"]]
         expected.append(by_hand(*([row[key] for row in own] for key in ("r_acc", "f_acc", "ap"))))
     cell = ours(table_of(dataset, summary, id))[average]
-    assert (cell.mean, cell.low, cell.high) == pytest.approx((lambda e: (e.mean, e.low, e.high))(estimate(expected)))
+    seeds = estimate(expected)
+    assert cell.mean == pytest.approx(seeds.mean)
+    assert cell.low < seeds.low and cell.high > seeds.high, "the images are in it too"
 
 
 def test_our_cells_are_the_subsets_the_columns_name():
@@ -245,24 +247,14 @@ def test_within_is_judged_at_both_ends_with_what_rounding_hides(low, high, insid
 
 
 @pytest.mark.parametrize(("half", "values"), [(0.2, (0.60, 0.61, 0.62)), (0.001, (0.5, 0.6, 0.7))])
-def test_the_interval_is_the_wider_of_images_and_seeds(half, values):
+def test_the_interval_is_of_images_and_seeds(half, values):
     summary = made("genimage17", seeds=3)
     for seed, value in enumerate(values):
         told = {"f_acc": value, "f_acc_low": value - half, "f_acc_high": value + half}
         summary[f"ns_net-{seed}"]["subsets"]["ADM"] |= told
     mean, *_ = score("genimage17", summary, table="NS-Net, table 1", metric="f_acc", subset="ADM")
-    seeds = estimate(values)
-    assert mean.mean == pytest.approx(np.mean(values))
-    assert mean.low == pytest.approx(min(np.mean(values) - half, seeds.low))
-    assert mean.high == pytest.approx(max(np.mean(values) + half, seeds.high))
-
-
-def test_the_ends_are_taken_each_by_itself():
-    summary = made("genimage17", seeds=3)
-    for seed, value in enumerate((0.6, 0.62, 0.64)):
-        summary[f"ns_net-{seed}"]["subsets"]["ADM"] |= {"f_acc": value, "f_acc_low": value - 0.3, "f_acc_high": value}
-    mean, *_ = score("genimage17", summary, table="NS-Net, table 1", metric="f_acc", subset="ADM")
-    assert (mean.low, mean.high) == pytest.approx((0.32, estimate((0.6, 0.62, 0.64)).high))
+    both = np.hypot(half, estimate(values).half)
+    assert (mean.mean, mean.low, mean.high) == pytest.approx((np.mean(values), np.mean(values) - both, np.mean(values) + both))
 
 
 def test_an_interval_stays_one_of_fractions():

@@ -12,16 +12,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from multiprocessing import Pool
 
 import numpy as np
+import pyarrow as pa
 from scipy.stats import norm
 from tqdm import tqdm
 
 from nullscope.evaluation.generators import forecast
-from nullscope.evaluation.intervals import newcombe, on_logit_scale, wilson
+from nullscope.evaluation.intervals import ALPHA, newcombe, on_logit_scale, wilson
 from nullscope.evaluation.metrics import auroc, average_precision, tpr_at_fpr
-from nullscope.evaluation.resampling import Strata, resample
+from nullscope.evaluation.paired import compare
+from nullscope.evaluation.resampling import RESAMPLES, Strata, resample, resample_schema
 
 Draw = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
 KEYS = {"auroc": auroc, "ap": average_precision, "tpr_5": lambda *pool: tpr_at_fpr(*pool, 0.05)}
@@ -150,17 +153,48 @@ def generators(worlds: int, pool: Pool) -> Iterator[list[str]]:
             yield [str(count), str(images), *cells]
 
 
+def one_report(job: tuple[int, float, bool, int]) -> tuple[bool, float]:
+    """Return whether a pair that does not differ is called different, and the share of those found that do."""
+    seeds, shift, unequal, world = job
+    rng = np.random.default_rng([seeds, int(10 * shift), world])
+    spreads, resamples = np.tile([1.0, 0.2, 3.0, 1.0] if unequal else [1.0], 8)[:8], {}
+    for at, spread in enumerate(spreads):
+        images, moved_R = rng.normal(0, 0.5), rng.normal(0, 0.5, RESAMPLES)
+        values = rng.normal(shift * (at == 0), spread, seeds) + images
+        schema = resample_schema(["mean"]).with_metadata({"strata": "one"})
+        numbers = np.arange(RESAMPLES + 1, dtype=np.int32)
+        resamples[str(at)] = [pa.table([numbers, np.r_[value, value + moved_R]], schema=schema) for value in values]
+    questions = [(first, second, "mean") for first, second in combinations(resamples, 2)]
+    clear = {
+        pair[:2]: own.p < ALPHA for pair, own in zip(questions, compare(resamples, questions, fixed=frozenset()), strict=True)
+    }
+    wrong = any(found for pair, found in clear.items() if "0" not in pair or not shift)
+    return wrong, float(np.mean([found for pair, found in clear.items() if "0" in pair]))
+
+
+def families(worlds: int, pool: Pool) -> Iterator[list[str]]:
+    yield ["seeds", "spread of the seeds", "apart by", "pairs found", "reports with a pair called different that is not"]
+    for seeds in (3, 5):
+        for unequal in (False, True):
+            for shift in (0.0, 3.0, 6.0):
+                jobs = [(seeds, shift, unequal, world) for world in range(worlds)]
+                found = list(tqdm(pool.imap(one_report, jobs, chunksize=20), total=worlds, desc=f"{seeds} seeds", leave=False))
+                wrong, right = np.mean(found, axis=0)
+                spread = "0.2 to 3, by detector" if unequal else "1"
+                yield [str(seeds), spread, f"{shift:g}", f"{100 * right:.0f} %" if shift else "-", f"{100 * wrong:.1f} %"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", type=int, default=2000, help="simulated test sets of every line (default: %(default)s)")
-    parser.add_argument("--only", choices=["rankings", "rates", "generators"], help="one of the tables; default: all")
+    parser.add_argument("--only", choices=["rankings", "rates", "generators", "families"], help="one of the tables; default: all")
     asked = parser.parse_args()
     with Pool() as pool:
         parts = {"rankings": lambda: rankings(asked.worlds, pool), "rates": lambda: rates(asked.worlds)}
-        parts |= {"generators": lambda: generators(asked.worlds, pool)}
+        parts |= {"generators": lambda: generators(asked.worlds, pool), "families": lambda: families(asked.worlds, pool)}
         for name, rows in parts.items():
             if asked.only in (None, name):
-                print(f"\n{name}: in how many of 100 worlds the interval holds the truth")
+                print(f"\n{name}" + (": in how many of 100 worlds the interval holds the truth" if name != "families" else ""))
                 for row in rows():
                     print("| " + " | ".join(row) + " |", flush=True)
 

@@ -84,7 +84,7 @@ def test_page_needs_nothing_from_outside(project, page):
 
 def test_every_image_says_what_it_shows(project, page):
     alts = [image["alt"] for image in page.all("img")]
-    assert len(alts) == len(set(alts)) == 10
+    assert len(alts) == len(set(alts)) == 11
     assert all(len(alt) > 60 for alt in alts)
     reals = [json.loads((project[0] / f"metrics/clip_lora-{seed}.json").read_text())["r_acc"] for seed in (0, 1)]
     assert any(f"clip_lora: reals {100 * np.mean(reals):.1f} %" in alt for alt in alts)
@@ -156,21 +156,32 @@ def test_metrics_file_is_the_evaluation_of_the_scores(project):
 def test_tables_and_figures_lie_beside_the_page(project):
     tables = {"summary", "averages", "per_generator", "per_generator_ap", "runs", "losses", "index", "refused", "parameters"}
     tables |= {"comparison", "shortcut", "semantics", "captions_alone", "file_bias", "file_bias_transfer", "files"}
-    tables |= {"pairs", "robustness", "robustness_detail", "unexpected", "origins", "data_hashes", "licences"}
+    tables |= {
+        "pairs",
+        "per_generator_differences",
+        "prevalence",
+        "robustness",
+        "robustness_detail",
+        "unexpected",
+        "origins",
+        "data_hashes",
+        "licences",
+    }
     files = {file.name for file in (project[0] / "reports/tables").iterdir()}
     assert files == {f"{table}.{suffix}" for table in tables for suffix in ("csv", "md", "tex")}
     figures = {"generators", "roc", "logits", "calibration", "training", "examples", "features", "shortcut", "semantics"}
-    figures |= {"robustness"}
+    figures |= {"robustness", "comparison"}
     assert {file.name for file in (project[0] / "reports/figures").iterdir()} == {f"{figure}.png" for figure in figures}
 
 
-def test_csv_shows_percent_with_the_lowest_and_highest_seed(project):
+def test_csv_shows_percent_with_the_ends_of_its_interval(project):
     rows = list(csv.DictReader(StringIO((project[0] / "reports/tables/per_generator.csv").read_text(encoding="utf-8"))))
-    seeds = [json.loads((project[0] / f"metrics/clip_lora-{seed}.json").read_text())["subsets"]["vq"]["f_acc"] for seed in (0, 1)]
+    found = [json.loads((project[0] / f"metrics/clip_lora-{seed}.json").read_text())["subsets"]["vq"] for seed in (0, 1)]
     assert [row["detector"] for row in rows] == ["ns_net", "clip_lora", "probe"], "the order of the parameters"
-    assert list(rows[0])[1:4] == ["real_percent", "real_percent_min", "real_percent_max"], "the reals come first"
-    found = [float(rows[1][f"vq_percent{suffix}"]) for suffix in ("", "_min", "_max")]
-    assert found == pytest.approx([100 * np.mean(seeds), 100 * min(seeds), 100 * max(seeds)], abs=1e-3)
+    assert list(rows[0])[1:4] == ["real_percent", "real_percent_low", "real_percent_high"], "the reals come first"
+    shown = [float(rows[1][f"vq_percent{suffix}"]) for suffix in ("", "_low", "_high")]
+    expected = [100 * np.mean([own[f"f_acc{end}"] for own in found]) for end in ("", "_low", "_high")]
+    assert shown == pytest.approx(expected, abs=1e-3), "of two seeds, the interval of the images"
 
 
 # The terminal
@@ -178,8 +189,10 @@ def test_csv_shows_percent_with_the_lowest_and_highest_seed(project):
 
 def test_printed_table_is_never_cut_and_has_no_colours_in_a_file(project):
     assert "\x1b" not in project[1]
-    for number in ("90.0 to 90.0", "91.7 to 96.7", "clip_lora", "reports/index.html"):
-        assert number in project[1]
+    row = next(csv.reader((project[0] / "reports/tables/per_generator.csv").read_text(encoding="utf-8").splitlines()[1:]))
+    mean, low, high = (f"{float(cell):.1f}" for cell in row[1:4])
+    for words in (mean, f"{low} to {high}", "clip_lora", "reports/index.html"):
+        assert words in project[1]
     assert "…" not in project[1]
 
 
@@ -246,8 +259,8 @@ def test_error_is_one_line_and_the_last_report_still_stands(project, tmp_path, s
         ("models/ns_net-0/history.csv", "step,epoch,phase,loss\n", "expected a row per step, found none"),
         ("data/rejects.csv", "file,why\n", "expected the columns source and reason, found ['file', 'why']"),
         ("metrics/ns_net-0.json", "{", "is not JSON"),
-        ("metrics/ns_net-0.json", '{"protocol": 1}', "expected protocol 2, found 1; run `dvc repro evaluate`"),
-        ("metrics/probe-1.json", '{"r_acc": 1}', "expected protocol 2, found none; run `dvc repro evaluate`"),
+        ("metrics/ns_net-0.json", '{"protocol": 1}', "expected protocol 3, found 1; run `dvc repro evaluate`"),
+        ("metrics/probe-1.json", '{"r_acc": 1}', "expected protocol 3, found none; run `dvc repro evaluate`"),
         ("metrics/audit.json", "", "is not JSON"),
         ("models/ns_net-0/weights.safetensors", "PK", "expected the tensor null_space.basis_DK"),
     ],
@@ -301,7 +314,7 @@ def test_scores_of_another_index_are_refused(tmp_path, make_project, stage):
     write_table(root / "scores/ns_net-0.parquet", pa.concat_tables([other, table.slice(1)]), SCORES)
     done = stage(root, "evaluate", "ns_net-0")
     assert done.returncode == 1
-    assert "expected scores of the 300 test images of the index, found 299 of the degradation 'none'" in done.stderr
+    assert "found 299 of the degradation 'none': 1 are missing" in done.stderr
     assert not (root / "metrics/ns_net-0.json").exists()
 
 

@@ -11,12 +11,12 @@ DEFINITIONS: dict[str, str] = {
         "The share of fakes called fake, per generator; over a benchmark, the unweighted mean over its subsets."
     ),
     "Shared reals": (
-        "A subset without reals of its own is compared with those of the subset that dataset.reals names, or else with all test "
-        "reals of the subsets that hold only reals. In a mean over subsets they count once per subset, as in the papers."
+        "A subset without reals of its own is compared with those of the subset that dataset.reals names, or else with all "
+        "test reals of the subsets that hold only reals. In a mean over subsets they count once per subset, as in the papers."
     ),
     "Seen, unseen": (
-        "A subset is seen if the training split has fakes of its generator. f_acc_seen, acc_seen, ap_seen and auroc_seen are the "
-        "means over those subsets, and the same with _unseen over the others."
+        "A subset is seen if the training split has fakes of its generator. f_acc_seen, acc_seen, ap_seen and auroc_seen are "
+        "the means over those subsets, and the same with _unseen over the others."
     ),
     "Accuracy (acc)": (
         "The share of a subset's images, reals and fakes together, that are called what they are; then the mean over subsets."
@@ -30,8 +30,8 @@ DEFINITIONS: dict[str, str] = {
         "subsets. 50 % is guessing."
     ),
     "Mean of reals and fakes (mean_real_fakes)": (
-        "What NS-Net and DGS-Net print as mAcc.: the plain mean of one real column and one column per generator. "
-        "With many generators the reals hardly count."
+        "What NS-Net and DGS-Net print as mAcc.: the plain mean of one real column and one column per generator. With many "
+        "generators the reals hardly count."
     ),
     "Mean of fakes (mean_fakes)": (
         "The plain mean of the generators' columns, without the reals, as in NS-Net's table on UniversalFakeDetect."
@@ -42,26 +42,42 @@ DEFINITIONS: dict[str, str] = {
     "Balanced accuracy, pooled (balanced_acc)": (
         "Half real plus half fake accuracy over all test images at once; large subsets weigh more."
     ),
-    "Calibration error (ece)": (
-        "The sigmoid of the logit is read as the probability of fake and sorted into 15 bins of equal width, over all test "
-        "images at once. The error is the mean over images of the gap between a bin's mean probability and its share of fakes."
+    "Brier score (brier)": (
+        "The mean of (probability of fake - truth) squared, the probability being the sigmoid of the logit, with half of the "
+        "weight on the reals and half on the fakes, over all test images at once. 0 is best, 0.25 is saying one half of every "
+        "image. miscalibration is the part of it that other probabilities for the same 15 bins would take away, without the "
+        "bias of few images."
     ),
     "Fakes found at 1 % or 5 % false alarms": (
-        "The largest share of fakes that any threshold finds while calling at most that share of the reals fake, over all "
-        "test images at once; or (tpr_5, tpr_5_unseen) per subset, and then the mean over subsets. The threshold is the test "
-        "set's own: a limit of what calibration could reach."
+        "The share of fakes above a threshold that is to call that share of further reals fake: of n reals, k lie above it, "
+        "and (k + 1) / (n + 1) is at most the share; 99 reals at least for 1 %, 19 for 5 %. Over all test images at once, or "
+        "(tpr_5, tpr_5_unseen) per subset and then the mean. The threshold is set on the test's own reals: an oracle, which "
+        "says what calibration could reach."
     ),
-    "95 % interval (.._low, .._high)": (
-        "Of a share of images (r_acc, f_acc, acc of a subset): Wilson's score interval. Of everything else, and of means over "
-        "subsets: 1,000 resamples of the test images, drawn with replacement within every subset and kind (bootstrap, "
-        "percentiles). It says what other images of the same subsets would give; nothing of another training: for that, look at "
-        "the seeds. With few reals the interval at 1 % false alarms is too narrow (of 100 reals it covers 81 %, not 95)."
+    "95 % interval over images (.._low, .._high)": (
+        "What other images of the same subsets would give. Of r_acc and f_acc of a subset: Wilson's; of its acc and "
+        "balanced_acc: Newcombe's. Of all else, means over subsets included: the error of 1,000 resamples (stratified "
+        "bootstrap) on the scale of the logit, and percentiles for tpr_1 and tpr_5. A number of 0 or 1 has Wilson's of the "
+        "smaller kind."
     ),
-    "Two by two": (
-        "All detectors have the same resamples, so a difference compares the same images. DeLong's test compares the AUROCs of "
-        "all test images at once. McNemar's exact test: of the images that only one of two detectors calls right, does either "
-        "have more than chance would give it? Holm's adjustment: if no pair differs, one of the p-values of a column falls below "
-        "0.05 in one report of twenty."
+    "Over seeds": (
+        "The number is the mean. From three seeds on the interval is of seeds and images in one: the distances of both to an "
+        "end, Student's t for the seeds, are added as the sides of a right angle. With fewer seeds it is of the images alone, "
+        "and what another training would give is not known."
+    ),
+    "Other generators (.._generators_low, .._high)": (
+        "The interval of a mean over the unseen generators that takes them for a sample: in every resample as many generators "
+        "are drawn as there are, with their images; Student's t with one degree of freedom less than generators, on the scale "
+        "of the logit. From three generators on."
+    ),
+    "Differences": (
+        "All detectors have the same resamples, so a difference compares the same images; the seeds are in its error. Its "
+        "p-value is adjusted for all differences of its column, or of its table where generators are compared (max-T of Romano "
+        "and Wolf): where no two differ, one report of twenty has a p below 0.05. Not tested with fewer than three seeds."
+    ),
+    "Predictive values": (
+        "Of the images called fake, the share that is fake: p f / (p f + (1 - p) (1 - r)) with f fakes and r reals called "
+        "right and a share p of fakes; likewise of those called real. Their intervals join those of f and r."
     ),
     "Degradations": (
         "Applied to the whole image before patch selection; the threshold stays that of clean images. JPEG and WebP as Pillow "
@@ -75,18 +91,9 @@ DEFINITIONS: dict[str, str] = {
         "As printed, in the papers' tables; the averages are recomputed in the package's tests, and what contradicts itself is "
         "marked ?. Their detectors were trained elsewhere: a number inside our interval is no proof, one outside no failure."
     ),
-    "Over seeds, ±": (
-        "The number is the mean. Of two seeds the lower and the higher stand below it. From three seeds on, ± is half the width "
-        "of the 95 % interval of the mean (Student's t, n - 1 degrees of freedom). A seed draws the initial weights and the "
-        "order of the training; the images are the same, so the interval says nothing of another test set."
-    ),
-    "Difference to the first detector": (
-        "The difference to the first detector of the run at the same seed, in points; then mean and interval as above. "
-        "Marked * where the interval excludes zero. Of many detectors that do not differ, one in twenty is marked all the same."
-    ),
     "Cross-validated AUROC of features": (
-        "A logistic regression on standardised features, trained on four fifths of the images and judged on the last fifth, five "
-        "times; the mean of the five AUROCs. Both parts hold all generators."
+        "A logistic regression on standardised features, trained on four fifths of the images and judged on the last fifth, "
+        "five times; the mean of the five AUROCs. Both parts hold all generators."
     ),
 }
 CAPTIONS_ALONE = {
@@ -109,8 +116,8 @@ SHORTCUT = {
         "50 % is blind to colour. The colour is the one that BLIP names: a caption that names none or several is left out."
     ),
     "Colour agrees, conflicts": (
-        "Test pictures whose colour is one that their own label had in training, or one that the other label had; all generators "
-        "at once. AUROC and balanced accuracy within each part."
+        "Test pictures whose colour is one that their own label had in training, or one that the other label had; all "
+        "generators at once. AUROC and balanced accuracy within each part."
     ),
 }
 

@@ -58,8 +58,8 @@ def prevalence_table(summary: Mapping[str, Metrics]) -> Table | None:
     columns = [detector_column()]
     for share in PREVALENCES:
         group = f"{100 * share:.0f} % of the images are fake"
-        columns += [Column(f"ppv_{100 * share:.0f}", "called fake and is", group=group)]
-        columns += [Column(f"npv_{100 * share:.0f}", "called real and is", group=group)]
+        columns += [Column(f"ppv_{100 * share:.0f}", "fake, of those called fake", group=group)]
+        columns += [Column(f"npv_{100 * share:.0f}", "real, of those called real", group=group)]
     rows: list[list[Cell]] = []
     for name, runs in by_detector(summary).items():
         reals, fakes = spread(runs, "r_acc"), spread(runs, "f_acc")

@@ -26,14 +26,14 @@ Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating]
 
 
-def real_accuracy(is_fake_N: Bools, logit_N: Floats) -> float:
-    """Return the share of reals that are called real (logit <= 0). NaN if there are none."""
-    return _share(logit_N[~is_fake_N] <= THRESHOLD)
+def real_accuracy(is_fake_N: Bools, logit_N: Floats, threshold: float = THRESHOLD) -> float:
+    """Return the share of reals that are called real (logit <= threshold). NaN if there are none."""
+    return _share(logit_N[~is_fake_N] <= threshold)
 
 
-def fake_accuracy(is_fake_N: Bools, logit_N: Floats) -> float:
-    """Return the share of fakes that are called fake (logit > 0). NaN if there are none."""
-    return _share(logit_N[is_fake_N] > THRESHOLD)
+def fake_accuracy(is_fake_N: Bools, logit_N: Floats, threshold: float = THRESHOLD) -> float:
+    """Return the share of fakes that are called fake (logit > threshold). NaN if there are none."""
+    return _share(logit_N[is_fake_N] > threshold)
 
 
 def accuracy(is_fake_N: Bools, logit_N: Floats) -> float:

@@ -47,7 +47,12 @@ Row = Mapping[str, Any]  # of numbers, or of a number per resample (R,): the sam
 Ends = tuple[float, float]
 
 
-def evaluate(scores: pa.Table, seen: frozenset[str] = NONE_SEEN, reals: Mapping[str, str] = NONE_NAMED) -> dict[str, Any]:
+def evaluate(
+    scores: pa.Table,
+    seen: frozenset[str] = NONE_SEEN,
+    reals: Mapping[str, str] = NONE_NAMED,
+    threshold: float = THRESHOLD,
+) -> dict[str, Any]:
     """Return every number of one detector's scores (`contracts.SCORES`; ``image_id`` and ``split`` may be missing).
 
     ``seen`` names the subsets whose generator was in the training set; their rows say so. ``reals`` is the parameter
@@ -60,20 +65,23 @@ def evaluate(scores: pa.Table, seen: frozenset[str] = NONE_SEEN, reals: Mapping[
     ``test`` (if the table has the column ``split``), a logit that is not finite, a label that is neither real nor fake, no
     clean scores, or a name in ``reals`` that the scores do not have.
     """
-    return evaluate_with_resamples(scores, seen, reals)[0]
+    return evaluate_with_resamples(scores, seen, reals, threshold)[0]
 
 
 def evaluate_with_resamples(
-    scores: pa.Table, seen: frozenset[str] = NONE_SEEN, reals: Mapping[str, str] = NONE_NAMED
+    scores: pa.Table,
+    seen: frozenset[str] = NONE_SEEN,
+    reals: Mapping[str, str] = NONE_NAMED,
+    threshold: float = THRESHOLD,
 ) -> tuple[dict[str, Any], pa.Table]:
     """Return what `evaluate` does, and the resamples of the means and of single subsets (`resampling.resample_table`)."""
     _check(scores)
     results = {}
     for name in sorted(scores["degradation"].unique().to_pylist()):
         strata = Strata.of(scores.filter(pc.equal(scores["degradation"], name)), reals)
-        results[name] = _points(strata, seen)
+        results[name] = _points(strata, seen, threshold)
         if name == CLEAN:
-            resamples = _add_bootstrap(results[name], strata, seen)
+            resamples = _add_bootstrap(results[name], strata, seen, threshold)
     clean = results.pop(CLEAN, None)
     if clean is None:
         raise ValueError(
@@ -95,25 +103,25 @@ class _Images:
         return np.repeat([False, True], [len(self.real), len(self.fake)]), np.concatenate([self.real, self.fake])
 
 
-def _points(strata: Strata, seen: frozenset[str]) -> dict[str, Any]:
+def _points(strata: Strata, seen: frozenset[str], threshold: float) -> dict[str, Any]:
     pools = {lenders: strata.reals_of(lenders) for lenders in set(strata.lenders.values())}
-    subsets = {name: _row(_Images(pools[lenders], strata.fakes[name])) for name, lenders in strata.lenders.items()}
+    subsets = {name: _row(_Images(pools[lenders], strata.fakes[name]), threshold) for name, lenders in strata.lenders.items()}
     for name, row in subsets.items():
         row |= {"seen": name in seen} if row["n_fake"] else {}
     everything = _Images(strata.reals_of(strata.reals), np.concatenate([*strata.fakes.values()]))
     left_out = _left_out(_averaged(subsets))
     return {
         **_means(subsets, seen),
-        **_pooled(everything),
+        **_pooled(everything, threshold),
         **({"left_out": left_out} if left_out else {}),
         "subsets": subsets,
     }
 
 
-def _row(images: _Images) -> dict[str, Any]:
+def _row(images: _Images, threshold: float) -> dict[str, Any]:
     """Return the row of one subset; ``n_real`` counts the reals that it is compared with, its own or those of other subsets."""
     pool, n_real, n_fake = images.pool, len(images.real), len(images.fake)
-    rates = {"r_acc": (real_accuracy(*pool), n_real), "f_acc": (fake_accuracy(*pool), n_fake)}
+    rates = {"r_acc": (real_accuracy(*pool, threshold), n_real), "f_acc": (fake_accuracy(*pool, threshold), n_fake)}
     row: dict[str, Any] = {"n_real": n_real, "n_fake": n_fake}
     for key, (rate, count) in rates.items():
         row |= _with_ends(key, rate, wilson(rate, count)) if count else {}
@@ -128,12 +136,13 @@ def _row(images: _Images) -> dict[str, Any]:
     return row
 
 
-def _pooled(everything: _Images) -> dict[str, float]:
+def _pooled(everything: _Images, threshold: float) -> dict[str, float]:
     """Return what is computed over all images at once, each once."""
     values: dict[str, float] = {"n_real": len(everything.real), "n_fake": len(everything.fake)}
     if all(values.values()):
         pool = everything.pool
-        values |= {"balanced_acc": (real_accuracy(*pool) + fake_accuracy(*pool)) / 2, **_probabilities(everything)}
+        rates = [rate(*pool, threshold) for rate in (real_accuracy, fake_accuracy)]
+        values |= {"balanced_acc": sum(rates) / 2, **_probabilities(everything)}
     return values
 
 
@@ -142,10 +151,10 @@ def _probabilities(images: _Images) -> dict[str, float]:
     return {key: value for key, value in values.items() if np.isfinite(value)}
 
 
-def _add_bootstrap(points: dict[str, Any], strata: Strata, seen: frozenset[str]) -> pa.Table:
+def _add_bootstrap(points: dict[str, Any], strata: Strata, seen: frozenset[str], threshold: float) -> pa.Table:
     """Add the bootstrap's intervals to `_points`, the subsets' included, and return the resamples."""
     subsets = points["subsets"]
-    resamples = resample(strata, _averaged(subsets), threshold=THRESHOLD, max_fpr=MAX_FPR)
+    resamples = resample(strata, _averaged(subsets), threshold=threshold, max_fpr=MAX_FPR)
     for name, own in resamples.items():
         row, fewest = subsets[name], min(count for count in (subsets[name]["n_real"], subsets[name]["n_fake"]) if count)
         for key, values_R in own.items():

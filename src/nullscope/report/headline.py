@@ -24,7 +24,12 @@ def headline(summary: Mapping[str, Metrics], shortcut: Shortcut | None, tables: 
     everything = by_detector(summary)
     official = {name: own for name, own in everything.items() if is_official(name)}
     runs = {name: own for name, own in everything.items() if name not in official}
-    sentences = [_best(runs, tables), _official(official), differences(tables, fixed), _moved(shortcut) if shortcut else ""]
+    sentences = [
+        _best(runs, tables, fixed),
+        _official(official),
+        differences(tables, fixed),
+        _moved(shortcut) if shortcut else "",
+    ]
     sentences += [_gap(runs), hardest_generator(everything, subsets_of(summary)), *_one_sided(everything), _left_out(summary)]
     return [sentence for sentence in sentences if sentence]
 
@@ -55,26 +60,26 @@ def hardest_generator(runs: Mapping[str, Sequence[Metrics]], subsets: Iterable[s
     return f"The hardest generator is {hardest}: no detector finds more than {100 * best[hardest]:.1f} % of it."
 
 
-def _best(runs: Mapping[str, Sequence[Metrics]], tables: Tables) -> str:
+def _best(runs: Mapping[str, Sequence[Metrics]], tables: Tables, fixed: frozenset[str]) -> str:
     balanced = {name: spread(own, BEST_BY) for name, own in runs.items()}
     ranked = sorted((name for name in balanced if balanced[name]), key=lambda name: -balanced[name].mean)
     if not ranked:
         return ""
     first, *others = ranked
-    unseen = spread(runs[first], "f_acc_unseen")
+    unseen = spread(runs[first], "f_acc_unseen") if any(run.get("f_acc_seen") for run in runs[first]) else None
     whose = "of generators it was not trained on" if unseen else "of the test set"
     found = unseen or spread(runs[first], "f_acc")
     facts = f"calls {mean_text(spread(runs[first], 'r_acc'))} of the reals real and finds {mean_text(found)} of the fakes"
     if not others:
         return f"{first} has a balanced accuracy of {percent(balanced[first])}: it {facts} {whose}."
     said = f"{first} has the highest balanced accuracy, {percent(balanced[first])}: it {facts} {whose}."
-    return f"{said} {_rivals(first, others, tables)}"
+    return f"{said} {_rivals(first, others, tables, fixed)}"
 
 
-def _rivals(first: str, others: Sequence[str], tables: Tables) -> str:
+def _rivals(first: str, others: Sequence[str], tables: Tables, fixed: frozenset[str]) -> str:
     """Return which of the others the test tells apart from the first. Who is first was seen: all pairs are one family."""
     pairs = list(combinations([first, *others], 2))
-    found = compare(tables, [(*pair, BEST_BY) for pair in pairs], fixed=frozenset())
+    found = compare(tables, [(*pair, BEST_BY) for pair in pairs], fixed=fixed)
     p = {second: own.p for (one, second), own in zip(pairs, found, strict=True) if one == first}
     if None in p.values():
         seeds = min(len(tables[name]) for name in [first, *others])

@@ -156,14 +156,17 @@ def to_markdown(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def print_table(table: Table, console: Console) -> None:
-    """Print an aligned table as wide as it needs to be: no number is cut, however narrow the console is."""
+def print_table(table: Table, console: Console, *, spans: bool = True) -> None:
+    """Print an aligned table as wide as it needs to be: no number is cut, however narrow the console is.
+
+    ``spans``: with the interval of every number below it.
+    """
     shown = RichTable(box=SIMPLE_HEAD)
     for column in table.columns:
         shown.add_column("\n".join(part for part in (column.group, column.title) if part), justify=_justify(column), no_wrap=True)
     for row in table.rows:
         pairs = list(zip(row, table.columns, strict=True))
-        shown.add_row(*("\n".join(filter(None, (text(*pair), spread_text(*pair)))) for pair in pairs))
+        shown.add_row(*("\n".join(filter(None, (text(*pair), spread_text(*pair) if spans else ""))) for pair in pairs))
     # console.print never goes beyond the console's width, so the lines are rendered at their own width first.
     unbound = console.options.update(width=10_000)
     lines = console.render_lines(shown, unbound.update(width=Measurement.get(console, unbound, shown).maximum), pad=False)

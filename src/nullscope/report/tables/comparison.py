@@ -89,7 +89,7 @@ def _note(runs: dict[str, list[Any]]) -> str:
 def said_of(seeds: int) -> str:
     """Return what the intervals of numbers over so many seeds are of."""
     if seeds == 1:
-        return "one seed, with 95 % intervals over images"
+        return "one run each, with 95 % intervals over images"
     if seeds < ENOUGH:
         return f"means over {seeds} seeds, with 95 % intervals over images"
     return f"means over {seeds} seeds, with 95 % intervals over seeds and images"

@@ -80,7 +80,7 @@ def runs_table(summary: Mapping[str, Metrics]) -> Table:
 
 def print_summary(summary: Mapping[str, Metrics], console: Console) -> None:
     """Print the accuracy per generator of all runs (the content of metrics/summary.json) to the terminal."""
-    print_table(per_generator_table(summary, "f_acc"), console)
+    print_table(per_generator_table(summary, "f_acc"), console, spans=False)
 
 
 def _interval(row: Mapping[str, Any], key: str) -> Cell:

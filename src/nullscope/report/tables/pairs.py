@@ -38,19 +38,20 @@ def pairs_table(tables: Tables, fixed: frozenset[str]) -> Table | None:
     for pair in pairs:
         tests = [cell for key in titles for cell in (cell_of(pair.means[key]), p_text(pair.means[key].p))]
         rows.append([pair.first, pair.second, *tests, "{} of {}".format(*pair.ahead)])
-    return Table(
-        "pairs", "Detectors two by two", pairs_note([own for pair in pairs for own in pair.means.values()]), columns, rows
-    )
+    note = pairs_note([own for pair in pairs for own in pair.means.values()], models=set(tables) <= fixed)
+    return Table("pairs", "Detectors two by two", note, columns, rows)
 
 
-def pairs_note(found: Sequence[Difference]) -> str:
-    """Return how to read differences with their p-values."""
+def pairs_note(found: Sequence[Difference], *, models: bool = False) -> str:
+    """Return how to read differences with their p-values; ``models``: between models that are not trained again."""
     tested = [own.p is not None for own in found]
-    note = "Differences of means over subsets, in points ± half their 95 % interval; seeds and images are in one error. "
+    note = "Differences of means over subsets, in points ± half their 95 % interval"
+    note += ". " if models else "; seeds and images are in one error. "
+    subject = "these models on" if models else "other trainings and of"
     if any(tested):
         note += (
-            f"p: two-sided, adjusted for all pairs of a column (max-T); {MARK}: below 0.05. It speaks of other trainings and of "
-            "other images of these subsets, not of other generators. "
+            f"p: two-sided, adjusted for all pairs of a column (max-T); {MARK}: below 0.05. It speaks of {subject} other images "
+            "of these subsets, not of other generators. "
         )
     return note + ("" if all(tested) else FEW_SEEDS)
 

@@ -1,0 +1,109 @@
+"""The report on files of scores: the tables and figures of a run of the pipeline, without a model, an index or a project."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from nullscope.core.contracts import FAKE
+from nullscope.core.files import replacing_directory, write_json
+from nullscope.evaluation.curves import curves
+from nullscope.evaluation.metrics import THRESHOLD
+from nullscope.evaluation.operating import operating_points, source_grid
+from nullscope.evaluation.protocol import evaluate_with_resamples
+from nullscope.evaluation.score_files import Joined, ScoreFile, ScoreFileError
+from nullscope.evaluation.scores import Scores
+from nullscope.report.build import Report
+from nullscope.report.definitions import definitions
+from nullscope.report.figures.canvas import looks, style
+from nullscope.report.figures.curves import calibration_figure, logits_figure, roc_figure
+from nullscope.report.figures.forest import comparison_figure
+from nullscope.report.figures.generators import generators_figure
+from nullscope.report.headline import differences, headline
+from nullscope.report.page import write_report
+from nullscope.report.tables.generators import per_generator_differences, per_generator_table, runs_table
+from nullscope.report.tables.models import models_table
+from nullscope.report.tables.operating import operating_table, sources_table
+from nullscope.report.tables.pairs import pairs_table
+from nullscope.report.tables.summary import averages_table, forecast_table, prevalence_table, summary_table
+
+UNKNOWN = "Which generators a detector was trained on is not known here: all of them count as unseen."
+
+
+def build_scores_report(joined: Joined, val: Sequence[ScoreFile] = (), threshold: float = THRESHOLD) -> Report:
+    """Return the report on the test images of some files of scores.
+
+    ``val``: scores of the same detectors on the images on which thresholds are set, if they are not in the files themselves;
+    ``threshold``: the logit above which an image is called fake. Raises `ScoreFileError` where reals or fakes are missing.
+    """
+    tests = {own.name: own.of_split("test") for own in joined.files}
+    vals = {own.name: own.of_split("val") for own in joined.files} | {own.name: own.rows for own in val}
+    for name, rows in tests.items():
+        if len(set(rows["label"].to_pylist())) < 2:
+            raise ScoreFileError(f"{name}: expected reals and fakes among its test images, found one kind or none")
+    with threadpool_limits(1):
+        results = {name: evaluate_with_resamples(rows, threshold=threshold) for name, rows in tests.items()}
+        summary = {f"{name}-0": metrics for name, (metrics, _) in results.items()}
+        tables, fixed = {name: [own] for name, (_, own) in results.items()}, frozenset(results)
+        scores = {name: _scores(rows, threshold) for name, rows in tests.items()}
+        drawn = {name: curves([own]) for name, own in scores.items()}
+        points = {name: operating_points(rows, vals[name]) for name, rows in tests.items() if name in vals}
+        grids = {name: grid for name, rows in tests.items() if (grid := source_grid(rows))}
+        found = [
+            summary_table(summary),
+            averages_table(summary, drawn),
+            forecast_table(summary),
+            prevalence_table(summary),
+            operating_table(points),
+            sources_table(grids),
+            pairs_table(tables, fixed),
+            models_table(list(scores), scores.__getitem__),
+            per_generator_differences(summary, tables, fixed),
+            per_generator_table(summary, "f_acc"),
+            per_generator_table(summary, "ap"),
+            runs_table(summary),
+        ]
+        look = looks(list(results))
+        with style():
+            figures = [
+                comparison_figure(summary, look, differences(tables, fixed)),
+                generators_figure(summary, look),
+                roc_figure(drawn, look),
+                logits_figure(drawn, look),
+                # Its probabilities are those of logit 0, whatever the threshold.
+                calibration_figure({name: curves([_scores(rows, THRESHOLD)]) for name, rows in tests.items()}, summary, look),
+            ]
+    return Report(
+        runs={name: [f"{name}-0"] for name in results},
+        summary=summary,
+        images={"images": len(next(iter(tests.values())))},
+        headline=headline(summary, None, tables, fixed),
+        warnings=[*_left_out(joined.left_out), UNKNOWN],
+        paragraphs={},
+        definitions=definitions(captions=False, semantics=False, shortcut=False),
+        tables=[table for table in found if table],
+        figures=[figure for figure in figures if figure],
+    )
+
+
+def write_scores_report(report: Report, out: Path) -> None:
+    """Write the page, its tables and figures and ``metrics/<name>.json`` into the folder ``out``, whole or not at all."""
+    with replacing_directory(out) as folder:
+        write_report(report, folder)
+        for run, metrics in report.summary.items():
+            write_json(folder / "metrics" / f"{run.removesuffix('-0')}.json", metrics)
+
+
+def _scores(rows, threshold: float) -> Scores:
+    """Return the scores of one detector; nobody knows which generators it has seen."""
+    is_fake_N = rows["label"].to_numpy() == FAKE
+    return Scores(is_fake_N, np.zeros(len(rows), bool), rows["logit"].to_numpy() - threshold)
+
+
+def _left_out(left_out: Mapping[str, int]) -> list[str]:
+    """Return a sentence where a file has images that others have not."""
+    each = [f"{count:,} of {name}" for name, count in left_out.items() if count]
+    return [f"Compared on the images that all have scored; left out: {', '.join(each)}."] if each else []

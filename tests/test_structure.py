@@ -54,7 +54,18 @@ MAY_IMPORT = {
     "report": {"evaluation", "records", "shards", "tables", "world"},
     "tracking": {"evaluation"},
     "nullscope": {"prediction"},
-    "cli": {"backbones", "fetching", "importing", "model_facts", "model_folder", "prediction", "report", "shards", "tracking"},
+    "cli": {
+        "backbones",
+        "evaluation",
+        "fetching",
+        "importing",
+        "model_facts",
+        "model_folder",
+        "prediction",
+        "report",
+        "shards",
+        "tracking",
+    },
 }
 # Rooms that a stage uses without a change of its result. `caption` and `shard` check every original against its hash in the
 # index: with other code of `archives` they get the same bytes, or an error. `audit` prints a table of the report at its end.

@@ -93,13 +93,18 @@ def checked(table: pa.Table, kind: Kind, where: str, name: str) -> ScoreFile:
 def join(files: Sequence[ScoreFile]) -> Joined:
     """Return the files with the images that all of them have, in the order of the first.
 
-    Raises `ScoreFileError` if they have no image in common, or say different things of one: its label, subset, split or group.
+    Raises `ScoreFileError` if two have one name, they have no image in common, or say different things of one: its label, subset,
+    split or group.
     """
+    names = [own.name for own in files]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ScoreFileError(f"{', '.join(twice)}: expected a name per detector, found it twice; name the files apart")
     first, *others = files
     common = set(first.rows["image_id"].to_pylist()).intersection(*(own.rows["image_id"].to_pylist() for own in others))
     if not common:
-        names = ", ".join(own.name for own in files)
-        raise ScoreFileError(f"{names}: expected scores of the same images, found none that all have; do their sources agree?")
+        raise ScoreFileError(
+            f"{', '.join(names)}: expected scores of the same images, found none that all have; do their sources agree?"
+        )
     order = pa.array([image for image in first.rows["image_id"].to_pylist() if image in common], pa.string())
     kept = [ScoreFile(own.name, own.rows.take(pc.index_in(order, own.rows["image_id"]))) for own in files]
     for own in kept[1:]:

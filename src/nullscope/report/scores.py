@@ -41,6 +41,8 @@ def build_scores_report(joined: Joined, val: Sequence[ScoreFile] = (), threshold
     """
     tests = {own.name: own.of_split("test") for own in joined.files}
     vals = {own.name: own.of_split("val") for own in joined.files} | {own.name: own.rows for own in val}
+    if strangers := [own.name for own in val if own.name not in tests]:
+        raise ScoreFileError(f"--val {', '.join(strangers)}: expected the name of a file of scores: {', '.join(tests)}")
     for name, rows in tests.items():
         if len(set(rows["label"].to_pylist())) < 2:
             raise ScoreFileError(f"{name}: expected reals and fakes among its test images, found one kind or none")

@@ -165,3 +165,5 @@ def test_a_threshold_is_a_score():
     assert logit_of(0.8, "probability") == pytest.approx(np.log(4))
     with pytest.raises(ScoreFileError, match="between 0 and 1, found 2"):
         logit_of(2, "probability")
+    with pytest.raises(ScoreFileError, match="finite"):
+        logit_of(float("nan"), "logit")

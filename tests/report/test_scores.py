@@ -71,6 +71,17 @@ def test_what_is_wrong_is_said_in_a_line(files, arguments, words):
     assert code == 2 and said.startswith("Error: ") and words in said
 
 
+def test_a_report_replaces_a_report_and_nothing_else(files):
+    (files / "home").mkdir()
+    (files / "home/letter.txt").write_text("dear", encoding="utf-8")
+    for out in (files / "home", files / "probe.csv"):
+        code, said = run(files / "ns_net.csv", "--score", "logit", "--out", out)
+        assert code == 2 and "expected a new folder or one with an earlier report" in said
+    assert (files / "home/letter.txt").read_text(encoding="utf-8") == "dear"
+    for _ in range(2):
+        assert run(files / "ns_net.csv", "--score", "logit", "--out", files / "new")[0] == 0
+
+
 def test_a_file_of_one_kind_is_refused(files):
     (files / "one.csv").write_text("source,label,generator,score\na,fake,sd,3\nb,fake,sd,-2\n", encoding="utf-8")
     code, said = run(files / "one.csv", "--score", "logit")

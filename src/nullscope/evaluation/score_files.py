@@ -113,11 +113,13 @@ def join(files: Sequence[ScoreFile]) -> Joined:
 
 
 def logit_of(threshold: float | None, kind: Kind) -> float:
-    """Return a threshold as a logit. Raises `ScoreFileError` on a probability outside of 0 and 1."""
+    """Return a threshold as a logit. Raises `ScoreFileError` on a probability outside of 0 and 1, or what is not finite."""
     if threshold is None:
         return THRESHOLD
     if kind == "probability" and not 0 < threshold < 1:
         raise ScoreFileError(f"threshold: expected a probability between 0 and 1, found {threshold:g}")
+    if not np.isfinite(threshold):
+        raise ScoreFileError(f"threshold: expected a finite logit, found {threshold:g}")
     return float(logit(threshold)) if kind == "probability" else float(threshold)
 
 

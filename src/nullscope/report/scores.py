@@ -30,6 +30,7 @@ from nullscope.report.tables.operating import operating_table, sources_table
 from nullscope.report.tables.pairs import pairs_table
 from nullscope.report.tables.summary import averages_table, forecast_table, prevalence_table, summary_table
 
+PARTS = ("index.html", "tables", "figures", "metrics")  # of a folder with a report
 UNKNOWN = "Which generators a detector was trained on is not known here: all of them count as unseen."
 
 
@@ -92,7 +93,14 @@ def build_scores_report(joined: Joined, val: Sequence[ScoreFile] = (), threshold
 
 
 def write_scores_report(report: Report, out: Path) -> None:
-    """Write the page, its tables and figures and ``metrics/<name>.json`` into the folder ``out``, whole or not at all."""
+    """Write the page, its tables and figures and ``metrics/<name>.json`` into the folder ``out``, whole or not at all.
+
+    An earlier report there is replaced. Raises `ScoreFileError` where anything else is in the way.
+    """
+    others = sorted(path.name for path in out.iterdir() if path.name not in PARTS) if out.is_dir() else []
+    if others or (out.exists() and not out.is_dir()):
+        found = f"{len(others)} other files ({others[0]}, ..)" if others else "a file"
+        raise ScoreFileError(f"--out {out}: expected a new folder or one with an earlier report, found {found}")
     with replacing_directory(out) as folder:
         write_report(report, folder)
         for run, metrics in report.summary.items():

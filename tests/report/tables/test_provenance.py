@@ -11,6 +11,7 @@ from io import StringIO
 import pytest
 
 from nullscope.core.contracts import ContractError
+from nullscope.evaluation.protocol import PROTOCOL
 from nullscope.evaluation.seeds import Spread
 from nullscope.records.licences import licences
 from nullscope.report.build import build_report
@@ -45,7 +46,13 @@ def test_md5_sums_are_those_of_the_files(project):
 
 def test_origins_tell_what_a_model_says_of_itself(project):
     row = rows_of(project[0], "origins")[-1]
-    told = {"method": "linear_probe", "weights": "retrained", "dataset": "world", "prepare": "as they are", "protocol": "2"}
+    told = {
+        "method": "linear_probe",
+        "weights": "retrained",
+        "dataset": "world",
+        "prepare": "as they are",
+        "protocol": str(PROTOCOL),
+    }
     assert {key: row[key] for key in told} == told
 
 

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from nullscope.evaluation.generators import forecast
 from nullscope.evaluation.intervals import ALPHA, newcombe, on_logit_scale, wilson
-from nullscope.evaluation.metrics import auroc, average_precision, tpr_at_fpr
+from nullscope.evaluation.metrics import auroc, average_precision, pooled, tpr_at_fpr
 from nullscope.evaluation.paired import compare
 from nullscope.evaluation.resampling import RESAMPLES, Strata, resample, resample_schema
 
@@ -58,10 +58,6 @@ POPULATIONS: dict[str, Draw] = {
 }
 
 
-def pool_of(real: np.ndarray, fake: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return np.repeat([False, True], [len(real), len(fake)]), np.concatenate([real, fake])
-
-
 def one_world(job: tuple[str, int, int]) -> dict[str, tuple[float, float, float, float] | None]:
     """Return of every number both ends on the scale of the logit and both ends by percentiles."""
     population, images, world = job
@@ -72,7 +68,7 @@ def one_world(job: tuple[str, int, int]) -> dict[str, tuple[float, float, float,
     resampled = resample(strata, [name], threshold=0.0, max_fpr={"tpr_5": 0.05})[name]
     found = {}
     for key, measure in KEYS.items():
-        value = measure(*pool_of(real, fake))
+        value = measure(*pooled(real, fake))
         if value is None:
             found[key] = None
             continue
@@ -83,7 +79,7 @@ def one_world(job: tuple[str, int, int]) -> dict[str, tuple[float, float, float,
 
 def truth_of(population: str) -> dict[str, float]:
     draw, rng = POPULATIONS[population], np.random.default_rng(0)
-    pool = pool_of(*draw(rng, 400_000))
+    pool = pooled(*draw(rng, 400_000))
     return {key: measure(*pool) for key, measure in KEYS.items()}
 
 
@@ -129,7 +125,7 @@ def one_sample(job: tuple[int, int, bool, int]) -> tuple[float, float]:
     reals = {f"{world}/camera": rng.normal(0, 1, images)}
     strata = Strata(reals, rows, dict.fromkeys(rows, tuple(reals)))
     found = resample(strata, rows, threshold=0.0, max_fpr={})
-    mean = float(np.mean([auroc(*pool_of(*reals.values(), fake)) for fake in rows.values()]))
+    mean = float(np.mean([auroc(*pooled(*reals.values(), fake)) for fake in rows.values()]))
     return forecast(mean, {name: own["auroc"] for name, own in found.items()})
 
 

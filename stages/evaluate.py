@@ -16,14 +16,14 @@ from nullscope.core.launcher import arguments
 from nullscope.core.ranks import launch
 from nullscope.evaluation.protocol import evaluate_with_resamples
 from nullscope.evaluation.scores import TEST, check_complete, index_counts, read_test_scores, seen_subsets
-from nullscope.tables.parquet import read_batches, read_table, write_table
+from nullscope.tables.parquet import read_table, write_table
 
 
 def main() -> None:
     (run,) = arguments("RUN")
-    scores, index = Path(f"scores/{run}.parquet"), Path("data/index.parquet")
-    rows, counts = read_test_scores(scores), index_counts(read_batches(index, INDEX))
-    images = read_table(index, INDEX, columns=["image_id", "split", "subset", "label"])
+    scores = Path(f"scores/{run}.parquet")
+    images = read_table(Path("data/index.parquet"), INDEX, columns=["image_id", "split", "subset", "generator", "label"])
+    rows, counts = read_test_scores(scores), index_counts(images.to_batches())
     check_complete(rows, images.filter(pc.equal(images["split"], TEST)), scores)
     reals = section_of(read_params(), "dataset.reals")
     metrics, resamples = evaluate_with_resamples(rows, seen_subsets(counts), reals)

@@ -26,6 +26,11 @@ Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating]
 
 
+def pooled(real_N: Floats, fake_N: Floats) -> tuple[Bools, Floats]:
+    """Return the logits of some reals and of some fakes as the functions below take them: (is_fake_N, logit_N)."""
+    return np.repeat([False, True], [len(real_N), len(fake_N)]), np.concatenate([real_N, fake_N])
+
+
 def real_accuracy(is_fake_N: Bools, logit_N: Floats, threshold: float = THRESHOLD) -> float:
     """Return the share of reals that are called real (logit <= threshold). NaN if there are none."""
     return _share(logit_N[~is_fake_N] <= threshold)

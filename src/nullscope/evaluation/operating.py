@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nullscope.core.contracts import FAKE
 from nullscope.evaluation.intervals import wilson
-from nullscope.evaluation.metrics import MAX_FPR, Floats, alarms_allowed, auroc
+from nullscope.evaluation.metrics import MAX_FPR, Floats, alarms_allowed, auroc, pooled
 from nullscope.evaluation.seeds import Spread
 
 
@@ -49,8 +49,8 @@ def operating_points(test: pa.Table, val: pa.Table) -> list[OperatingPoint]:
         if alarms is None:
             continue
         threshold = float(falling_N[alarms])
-        called = {kind: _called(own, threshold) for kind, own in (("reals", reals), ("fakes", fakes))}
-        points.append(OperatingPoint(promised, len(falling_N), threshold, called["reals"], called["fakes"]))
+        called = _called(reals, threshold), _called(fakes, threshold)
+        points.append(OperatingPoint(promised, len(falling_N), threshold, *called))
     return points
 
 
@@ -62,13 +62,9 @@ def source_grid(test: pa.Table) -> SourceGrid | None:
     reals, fakes = _reals(test), _fakes(test)
     if len(reals) < 2 or not fakes:
         return None
-    grid = {subset: {source: _area(own, fake_N) for source, own in reals.items()} for subset, fake_N in fakes.items()}
+    grid = {subset: {source: auroc(*pooled(own, fake_N)) for source, own in reals.items()} for subset, fake_N in fakes.items()}
     worst = min(((subset, source) for subset in grid for source in reals), key=lambda cell: grid[cell[0]][cell[1]])
     return SourceGrid(grid, worst)
-
-
-def _area(real_N: Floats, fake_N: Floats) -> float:
-    return auroc(np.repeat([False, True], [len(real_N), len(fake_N)]), np.concatenate([real_N, fake_N]))
 
 
 def _called(kinds: Mapping[str, Floats], threshold: float) -> dict[str, Spread]:

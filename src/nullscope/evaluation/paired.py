@@ -84,8 +84,9 @@ def max_t(distance_K: Sequence[float], null_KR: Sequence[Floats]) -> list[float]
     """
     order = np.argsort(-np.asarray(distance_K), kind="stable")
     adjusted, so_far = np.ones(len(order)), 0.0
-    for place, own in enumerate(order):
-        largest_R = np.max([null_KR[other] for other in order[place:]], axis=0)
+    # From the back: of each place, the largest in every draw among it and all behind it.
+    rest_KR = np.maximum.accumulate([null_KR[own] for own in order[::-1]], axis=0)[::-1] if len(order) else ()
+    for own, largest_R in zip(order, rest_KR, strict=True):
         so_far = max(so_far, (1 + int((largest_R >= distance_K[own]).sum())) / (1 + len(largest_R)))
         adjusted[own] = so_far
     return adjusted.tolist()

@@ -31,6 +31,7 @@ from nullscope.evaluation.metrics import (
     brier,
     fake_accuracy,
     miscalibration,
+    pooled,
     real_accuracy,
     rounded,
     tpr_at_fpr,
@@ -100,7 +101,7 @@ class _Images:
     @property
     def pool(self) -> tuple[Bools, Floats]:
         """Reals and fakes as (is_fake_N, logit_N)."""
-        return np.repeat([False, True], [len(self.real), len(self.fake)]), np.concatenate([self.real, self.fake])
+        return pooled(self.real, self.fake)
 
 
 def _points(strata: Strata, seen: frozenset[str], threshold: float) -> dict[str, Any]:

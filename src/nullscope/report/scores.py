@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from nullscope.core.contracts import FAKE
@@ -69,6 +70,10 @@ def build_scores_report(joined: Joined, val: Sequence[ScoreFile] = (), threshold
             per_generator_table(summary, "ap"),
             runs_table(summary),
         ]
+        # Its probabilities are those of logit 0, whatever the threshold.
+        calibrated = (
+            {name: curves([_scores(rows, THRESHOLD)]) for name, rows in tests.items()} if threshold != THRESHOLD else drawn
+        )
         look = looks(list(results))
         with style():
             figures = [
@@ -76,8 +81,7 @@ def build_scores_report(joined: Joined, val: Sequence[ScoreFile] = (), threshold
                 generators_figure(summary, look),
                 roc_figure(drawn, look),
                 logits_figure(drawn, look),
-                # Its probabilities are those of logit 0, whatever the threshold.
-                calibration_figure({name: curves([_scores(rows, THRESHOLD)]) for name, rows in tests.items()}, summary, look),
+                calibration_figure(calibrated, summary, look),
             ]
     return Report(
         runs={name: [f"{name}-0"] for name in results},
@@ -107,7 +111,7 @@ def write_scores_report(report: Report, out: Path) -> None:
             write_json(folder / "metrics" / f"{run.removesuffix('-0')}.json", metrics)
 
 
-def _scores(rows, threshold: float) -> Scores:
+def _scores(rows: pa.Table, threshold: float) -> Scores:
     """Return the scores of one detector; nobody knows which generators it has seen."""
     is_fake_N = rows["label"].to_numpy() == FAKE
     return Scores(is_fake_N, np.zeros(len(rows), bool), rows["logit"].to_numpy() - threshold)

@@ -28,7 +28,8 @@ import numpy as np
 import pyarrow as pa
 from measure import publish
 
-from nullscope.core.contracts import CAPTIONS, INDEX, SCORES, text_schema
+from nullscope.core.contracts import CAPTIONS, SCORES, text_schema
+from nullscope.tables.index import INDEX
 from nullscope.tables.parquet import read_batches, read_table, vector_table, write_batches
 
 WIDTH = 768
@@ -189,7 +190,8 @@ def text(folder: Path, rows: int) -> object:
 
 def join_scores(folder: Path, rows: int) -> object:
     """The end of the stage `score`; half of the rows are test images."""
-    from nullscope.scoring import LOGITS, join_index
+    from nullscope.scoring import LOGITS
+    from nullscope.tables.index import join_index
 
     test = [one for batch in read_batches(folder / "index.parquet", INDEX) for one, split in
             zip(batch["image_id"].to_pylist(), batch["split"].to_pylist(), strict=True) if split == "test"]  # fmt: skip

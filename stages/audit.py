@@ -10,13 +10,14 @@ from pathlib import Path
 from rich.console import Console
 
 from nullscope.core.config import read_params, section_of
-from nullscope.core.contracts import INDEX, SPLITS
+from nullscope.core.contracts import SPLITS
 from nullscope.core.files import write_json
 from nullscope.core.ranks import launch
 from nullscope.evaluation.file_bias import COLUMNS, measure_file_bias
 from nullscope.report.layout import print_table
 from nullscope.report.tables.file_bias import warning_lines, within_table
 from nullscope.shards.prepared import as_prepared
+from nullscope.tables.index import INDEX
 from nullscope.tables.parquet import read_table
 
 SHARDS, METRICS = Path("data/shards/images"), Path("metrics/audit.json")

@@ -10,23 +10,34 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from nullscope.core.config import read_params, section_of
-from nullscope.core.contracts import INDEX
 from nullscope.core.files import write_json
 from nullscope.core.launcher import arguments
 from nullscope.core.ranks import launch
 from nullscope.evaluation.protocol import evaluate_with_resamples
-from nullscope.evaluation.scores import TEST, check_complete, index_counts, read_test_scores, seen_subsets
+from nullscope.evaluation.scores import (
+    TEST,
+    check_complete,
+    index_counts,
+    read_test_scores,
+    read_val_scores,
+    seen_subsets,
+    with_origins,
+)
+from nullscope.tables.index import INDEX
 from nullscope.tables.parquet import read_table, write_table
+
+COLUMNS = ["image_id", "split", "subset", "generator", "label", "source_of_real", "group"]
 
 
 def main() -> None:
     (run,) = arguments("RUN")
     scores = Path(f"scores/{run}.parquet")
-    images = read_table(Path("data/index.parquet"), INDEX, columns=["image_id", "split", "subset", "generator", "label"])
-    rows, counts = read_test_scores(scores), index_counts(images.to_batches())
-    check_complete(rows, images.filter(pc.equal(images["split"], TEST)), scores)
+    images = read_table(Path("data/index.parquet"), INDEX, columns=COLUMNS)
+    listed, seen = images.filter(pc.equal(images["split"], TEST)), seen_subsets(index_counts(images.to_batches()))
+    rows, val = read_test_scores(scores), read_val_scores(scores)
+    check_complete(rows, listed, scores)
     reals = section_of(read_params(), "dataset.reals")
-    metrics, resamples = evaluate_with_resamples(rows, seen_subsets(counts), reals)
+    metrics, resamples = evaluate_with_resamples(with_origins(rows, listed), seen, reals, val=val)
     for folder in ("metrics", "data/evaluated"):  # the second for the report: DVC can depend on a folder, not on a list of files
         write_json(Path(f"{folder}/{run}.json"), metrics)
     write_table(Path(f"data/evaluated/{run}.parquet"), resamples, resamples.schema)

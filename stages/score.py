@@ -22,10 +22,11 @@ from nullscope.detectors import method_of
 from nullscope.images.degradations import Degraded, ScoreParams
 from nullscope.model_facts import WEIGHTS, ModelFacts
 from nullscope.model_folder import load, patches_of
-from nullscope.scoring import SCORED, join_index, kept_features, scored
+from nullscope.scoring import SCORED, kept_features, scored
 from nullscope.shards.loading import read_whole
 from nullscope.shards.reading import Shard, list_shards
 from nullscope.shards.tars import MANIFEST
+from nullscope.tables.index import join_index
 from nullscope.tables.parquet import write_table
 from nullscope.tables.parts import in_parts, scratch
 from nullscope.tables.text import TextTable

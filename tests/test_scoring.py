@@ -1,16 +1,14 @@
 """What the classifier sees, kept for the figures: the features behind the logits."""
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from conftest import conf_of
 
 from nullscope import detectors, scoring
-from nullscope.core.contracts import INDEX, SCORES, ContractError, check_schema, feature_schema
+from nullscope.core.contracts import check_schema, feature_schema
 from nullscope.scoring import kept_features, logits, scored
 from nullscope.shards.loading import Rows, Stack, read_whole
-from nullscope.tables.parquet import write_table
 
 CPU = torch.device("cpu")
 
@@ -120,50 +118,3 @@ def test_every_forward_pass_on_a_gpu_has_the_same_number_of_images(small, detect
     for name, tensor in full.inputs.items():
         assert torch.equal(tensor[:7], rows.inputs[name]) and torch.equal(tensor[9], rows.inputs[name][0])
     assert scoring.filled(batch, 7) is batch
-
-
-# Scores and the index
-
-
-def index_of(path, rows):
-    """An index of (image_id, split, subset) rows."""
-    values = {"image_id": [], "split": [], "subset": []}
-    for row in rows:
-        for key, value in zip(values, row, strict=True):
-            values[key].append(value)
-    count = len(rows)
-    more = {"generator": ["g"] * count, "label": [1] * count, "source": [f"{n}.png" for n in range(count)]}
-    more |= {"width": [9] * count, "height": [9] * count, "format": ["PNG"] * count, "bytes": [9] * count}
-    table = pa.table({**values, **more, "jpeg_quality": pa.nulls(count, pa.int16())}, schema=INDEX)
-    write_table(path, table, INDEX)
-    return path
-
-
-ROWS = [("a", "test", "x"), ("a", "test", "y"), ("b", "test", "x"), ("a", "val", "x"), ("c", "val", "x"), ("d", "train", "x")]
-
-
-def test_the_index_gives_every_image_of_a_split_its_rows(tmp_path):
-    """An image in two subsets has two rows, and one that leaked into two splits is scored in each."""
-    index = index_of(tmp_path / "index.parquet", ROWS)
-    for split, logit, expected in (
-        ("test", {"b": 2.0, "a": 1.0}, [("a", "x", 1.0), ("a", "y", 1.0), ("b", "x", 2.0)]),
-        ("val", {"a": -1.0, "c": 3.0}, [("a", "x", -1.0), ("c", "x", 3.0)]),
-    ):
-        found = scoring.join_index(pa.table([list(logit), list(logit.values())], schema=scoring.LOGITS), index, split, "blur_1")
-        check_schema(found.schema, SCORES, "scores")
-        assert set(found["split"].to_pylist()) == {split} and set(found["degradation"].to_pylist()) == {"blur_1"}
-        assert list(zip(*(found[name].to_pylist() for name in ("image_id", "subset", "logit")), strict=True)) == expected
-
-
-@pytest.mark.parametrize(
-    ("ids", "said"),
-    [
-        (["a"], "lists 2 images of the split test, the shards hold 1"),
-        (["a", "b", "b"], "scored twice"),
-        (["a", "b", "c"], "hold 3"),
-    ],
-)
-def test_images_and_logits_that_do_not_match_are_an_error(tmp_path, ids, said):
-    index = index_of(tmp_path / "index.parquet", ROWS)
-    with pytest.raises(ContractError, match=said):
-        scoring.join_index(pa.table([ids, [0.0] * len(ids)], schema=scoring.LOGITS), index, "test")

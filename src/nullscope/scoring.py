@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,11 +18,11 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from nullscope.core.contracts import CLEAN, INDEX, SCORES, ContractError, feature_schema
+from nullscope.core.contracts import feature_schema
 from nullscope.detectors.base import Detector
 from nullscope.shards.batch import Batch
 from nullscope.shards.loading import Rows
-from nullscope.tables.parquet import read_table, vector_table
+from nullscope.tables.parquet import vector_table
 from nullscope.tables.text import TextTable
 
 GPU_BATCH = 64  # images of one forward pass
@@ -109,22 +108,3 @@ def kept_features(table: pa.Table) -> pa.Table:
     kept = table.filter(pc.is_valid(table["feature"]))
     feature_NK = np.stack(kept["feature"].to_numpy())
     return vector_table(kept["image_id"].combine_chunks(), feature_NK, feature_schema(feature_NK.shape[1]))
-
-
-def join_index(table: pa.Table, index: Path, split: str, degradation: str = CLEAN) -> pa.Table:
-    """Return one row of `contracts.SCORES` per row that the index has of ``split``, in its order.
-
-    ``table`` has the columns of `LOGITS`. An image that the index lists in two subsets was scored once, and gets two rows. Raises
-    `ContractError` unless every image of the split has exactly one logit.
-    """
-    listed = read_table(index, INDEX, columns=["image_id", "split", "subset", "label"])
-    listed = listed.filter(pc.equal(listed["split"], split))
-    images, found = len(pc.unique(listed["image_id"])), len(pc.unique(table["image_id"]))
-    if len(table) != found:
-        raise ContractError(f"{len(table)} logits of {found} images: an image was scored twice")
-    place = pc.index_in(listed["image_id"], table["image_id"])
-    if place.null_count or found != images:
-        raise ContractError(f"{index} lists {images} images of the split {split}, the shards hold {found}; run `dvc repro shard`")
-    logit = table["logit"].combine_chunks().take(place)
-    named = pa.array([degradation] * len(listed), pa.string())
-    return pa.table([listed["image_id"], listed["split"], listed["subset"], listed["label"], named, logit], schema=SCORES)

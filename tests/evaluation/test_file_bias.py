@@ -14,11 +14,12 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
-from nullscope.core.contracts import FAKE, INDEX, REAL
+from nullscope.core.contracts import FAKE, REAL
 from nullscope.evaluation import file_bias, file_facts
 from nullscope.evaluation.file_bias import COLUMNS, FACTS, biased_facts
 from nullscope.evaluation.file_bias import measure_file_bias as measure
 from nullscope.evaluation.intervals import wilson
+from nullscope.tables.index import INDEX
 
 LABELS = {"real": REAL, "fake": FAKE}
 
@@ -42,6 +43,7 @@ def files(count: int, kind: str, *, subset: str = "s", split: str = "test", seed
     columns["image_id"] = [rng.bytes(32).hex() for _ in range(count)]
     same = {"split": split, "subset": subset, "generator": "real" if kind == "real" else subset, "label": LABELS[kind]}
     columns |= {name: [value] * count for name, value in same.items()} | {"source": columns["image_id"]}
+    columns |= {name: [None] * count for name in ("source_of_real", "group", "released")}
     return pa.table([pa.array(columns[field.name], field.type) for field in INDEX], schema=INDEX)
 
 

@@ -128,7 +128,7 @@ def test_the_fields_are_the_contract():
     numbers = RATES | CURVES | {"tpr_1", "tpr_5"}
     means = numbers | {"mean_real_fakes", "mean_fakes", "mean_balanced"}
     means |= {f"{key}_{word}" for key in (numbers | {"balanced_acc"}) - {"r_acc"} for word in ("seen", "unseen")}
-    assert set(found) == with_ends(means) | PROBABILITIES | {"balanced_acc", "n_real", "n_fake", "protocol", "subsets"}
+    assert set(found) == with_ends(means) | PROBABILITIES | {"balanced_acc", "n_real", "n_fake", "protocol", "subsets", "sources"}
     row = with_ends(numbers | {"balanced_acc"}) | PROBABILITIES | {"n_real", "n_fake", "seen"}
     assert set(found["subsets"]["a"]) == set(found["subsets"]["b"]) == row
     assert (found["subsets"]["a"]["seen"], found["subsets"]["b"]["seen"]) == (True, False)

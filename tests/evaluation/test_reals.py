@@ -6,10 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from nullscope.core.contracts import FAKE, INDEX, REAL
+from nullscope.core.contracts import FAKE, REAL
 from nullscope.evaluation.file_bias import measure_file_bias
 from nullscope.evaluation.protocol import evaluate
 from nullscope.evaluation.reals import reals_for
+from nullscope.tables.index import INDEX
 
 N_REAL = {"camera": 9, "guided": 0, "lens": 7, "mixed": 5}
 N_FAKE = {"camera": 0, "guided": 8, "lens": 0, "mixed": 6}

@@ -155,8 +155,9 @@ def test_evaluate_is_the_protocol_on_the_test_rows():
     rows = pa.table(
         {"subset": np.where(label, "sd", "real")[40:], "label": label[40:].astype(np.int8), "logit": made["score"][40:]}
     )
-    expected = by_protocol(rows.append_column("degradation", pa.array([CLEAN] * 160)))
-    assert found == expected
+    val = pa.table({"subset": ["x"] * 40, "label": label[:40].astype(np.int8), "logit": made["score"][:40]})
+    expected = by_protocol(rows.append_column("degradation", pa.array([CLEAN] * 160)), val=val)
+    assert found == expected and found["frozen"]["tpr_5"]["reals"] == 20
     assert evaluate({key: list(values) for key, values in made.items()}, score="logit", threshold=9)["r_acc"] == 1
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from nullscope.core.contracts import CLEAN, SCORES, ContractError
 from nullscope.evaluation.protocol import evaluate
-from nullscope.evaluation.scores import check_complete, read_clean_scores, read_test_scores
+from nullscope.evaluation.scores import check_complete, read_clean_scores, read_test_scores, read_val_scores, with_origins
 from nullscope.tables.parquet import write_table
 
 NONE_SEEN: frozenset[str] = frozenset()
@@ -35,6 +35,8 @@ def path(tmp_path: Path) -> Path:
 def test_only_the_test_split_is_read(path):
     table = read_test_scores(path)
     assert set(table["split"].to_pylist()) == {"test"} and len(table) == 24
+    val = read_val_scores(path)
+    assert set(val["split"].to_pylist()) == {"val"} and set(val["degradation"].to_pylist()) == {CLEAN} and len(val) == 8
     clean = read_test_scores(path, clean_only=True)
     assert set(clean["degradation"].to_pylist()) == {CLEAN} and clean["image_id"].to_pylist() == [
         f"test {at}" for at in range(12)
@@ -68,6 +70,26 @@ def test_every_degradation_has_all_images(path):
         check_complete(table, index_of(rows("test", 13)), path)
     with pytest.raises(ContractError, match="found 11 of the degradation 'jpeg_75': 1 are missing"):
         check_complete(table.slice(0, 23), index, path)
+
+
+def test_origins_are_joined_by_image_subset_and_label(path):
+    """In any order of the scores, and of every degradation."""
+    table = read_test_scores(path)
+    shuffled = table.take(np.random.default_rng(0).permutation(len(table)))
+    listed = rows("test", 12)
+    more = [{"source_of_real": None if at % 2 else f"source {at}", "group": None} for at in range(12)]
+    index = pa.Table.from_pylist(
+        [{key: row[key] for key in ("image_id", "subset", "label")} | own for row, own in zip(listed, more, strict=True)],
+        pa.schema([*index_of(listed).schema, pa.field("source_of_real", pa.string()), pa.field("group", pa.string())]),
+    )
+    found = with_origins(shuffled, index)
+    assert found.drop_columns("source_of_real").equals(shuffled), "without a group nothing is grouped"
+    for row in found.to_pylist():
+        at = int(row["image_id"].split()[1])
+        assert row["source_of_real"] == more[at]["source_of_real"]
+    grouped = index.set_column(4, "group", pa.array(["p"] * 3 + [None] * 9))
+    own = {row["image_id"]: row["group"] for row in with_origins(shuffled, grouped).to_pylist()}
+    assert own == {f"test {at}": "p" if at < 3 else f"test {at}" for at in range(12)}
 
 
 @pytest.mark.parametrize(

@@ -28,14 +28,15 @@ import yaml
 from PIL import Image
 from safetensors.numpy import save_file
 
-from nullscope.core.contracts import CAPTIONS, CLEAN, FAKE, INDEX, REAL, SCORES, feature_schema, text_schema
+from nullscope.core.contracts import CAPTIONS, CLEAN, FAKE, REAL, SCORES, feature_schema, text_schema
 from nullscope.core.files import sha256, write_json
 from nullscope.core.runs import Run
 from nullscope.evaluation.file_bias import measure_file_bias
 from nullscope.evaluation.protocol import evaluate_with_resamples
-from nullscope.evaluation.scores import read_test_scores
+from nullscope.evaluation.scores import read_test_scores, read_val_scores, with_origins
 from nullscope.report.build import build_report
 from nullscope.report.page import write_report
+from nullscope.tables.index import INDEX
 from nullscope.tables.parquet import read_table, write_table
 from nullscope.world.scenes import COLOURS
 
@@ -135,7 +136,9 @@ def project_copy(project, tmp_path):
 
 def evaluate_run(root: Path, run: str, plan: Plan) -> None:
     """As the stage does, without the seconds of a start."""
-    metrics, resamples = evaluate_with_resamples(read_test_scores(root / f"scores/{run}.parquet"), frozenset(plan.trained))
+    path, index = root / f"scores/{run}.parquet", read_table(root / "data/index.parquet", INDEX)
+    rows = with_origins(read_test_scores(path), index)
+    metrics, resamples = evaluate_with_resamples(rows, frozenset(plan.trained), val=read_val_scores(path))
     write_json(root / f"metrics/{run}.json", metrics)
     write_table(root / f"data/evaluated/{run}.parquet", resamples, resamples.schema)
 
@@ -184,7 +187,9 @@ def write_index(root: Path, rows: list[tuple[str, str, int]], plan: Plan) -> Non
         facts = FILE if label == REAL else FILE | plan.fake_file
         identity = {"image_id": image_id(split, subset, number), "split": split, "subset": subset, "label": label}
         generator = "real" if label == REAL else subset
-        records.append({**identity, "generator": generator, "source": f"{split}/{subset}/{number}.jpg", **facts})
+        source_of_real = ("phone", "scan")[number % 2] if label == REAL else None
+        origin = {"generator": generator, "source": f"{split}/{subset}/{number}.jpg", "source_of_real": source_of_real}
+        records.append({**identity, **origin, **facts})
     write_table(root / "data/index.parquet", pa.Table.from_pylist(records, INDEX), INDEX)
     refused = "source,reason\na/tiny.png,5x5 px: a side is too short\na/small.png,7x9 px: a side is too short\n"
     (root / "data/rejects.csv").write_text(refused + "a/broken.jpg,truncated\n", encoding="utf-8")

@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from nullscope.core.contracts import CAPTIONS, CLEAN, INDEX, SCORES, feature_schema, text_schema
+from nullscope.core.contracts import CAPTIONS, CLEAN, SCORES, feature_schema, text_schema
 from nullscope.evaluation.semantics import Semantics
 from nullscope.evaluation.separation import Features
 from nullscope.report.insight import _read_features, find_probe, read_feature_maps, read_semantics, read_shortcut
 from nullscope.report.project import read_models, read_project
+from nullscope.tables.index import INDEX
 from nullscope.tables.parquet import read_table, write_table
 from nullscope.world.colours import is_fake_colour
 

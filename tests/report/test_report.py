@@ -21,12 +21,13 @@ from trees import tree_sha256
 
 from nullscope.core.contracts import CLEAN, SCORES
 from nullscope.evaluation.protocol import evaluate
-from nullscope.evaluation.scores import read_test_scores
+from nullscope.evaluation.scores import read_test_scores, read_val_scores, with_origins
 from nullscope.evaluation.seeds import Spread
 from nullscope.report.build import build_report
 from nullscope.report.layout import Column, Table, to_csv, to_markdown
 from nullscope.report.page import render
 from nullscope.report.tables.generators import print_summary
+from nullscope.tables.index import INDEX
 from nullscope.tables.parquet import read_table, write_table
 
 RUNS = [f"{name}-{seed}" for name in ("ns_net", "clip_lora", "probe") for seed in (0, 1)]
@@ -84,7 +85,7 @@ def test_page_needs_nothing_from_outside(project, page):
 
 def test_every_image_says_what_it_shows(project, page):
     alts = [image["alt"] for image in page.all("img")]
-    assert len(alts) == len(set(alts)) == 11
+    assert len(alts) == len(set(alts)) == 12
     assert all(len(alt) > 60 for alt in alts)
     reals = [json.loads((project[0] / f"metrics/clip_lora-{seed}.json").read_text())["r_acc"] for seed in (0, 1)]
     assert any(f"clip_lora: reals {100 * np.mean(reals):.1f} %" in alt for alt in alts)
@@ -149,8 +150,11 @@ def test_summary_holds_the_metrics_files(project):
 
 
 def test_metrics_file_is_the_evaluation_of_the_scores(project):
-    scores = read_test_scores(project[0] / "scores/ns_net-0.parquet")
-    assert json.loads((project[0] / "metrics/ns_net-0.json").read_text()) == evaluate(scores, SEEN)
+    path = project[0] / "scores/ns_net-0.parquet"
+    scores = with_origins(read_test_scores(path), read_table(project[0] / "data/index.parquet", INDEX))
+    expected = evaluate(scores, SEEN, val=read_val_scores(path))
+    assert json.loads((project[0] / "metrics/ns_net-0.json").read_text()) == expected
+    assert set(expected["sources"]["auroc"]["vq"]) == {"phone", "scan"}
 
 
 def test_tables_and_figures_lie_beside_the_page(project):
@@ -162,6 +166,7 @@ def test_tables_and_figures_lie_beside_the_page(project):
         "prevalence",
         "robustness",
         "robustness_detail",
+        "sources",
         "unexpected",
         "origins",
         "data_hashes",
@@ -170,7 +175,7 @@ def test_tables_and_figures_lie_beside_the_page(project):
     files = {file.name for file in (project[0] / "reports/tables").iterdir()}
     assert files == {f"{table}.{suffix}" for table in tables for suffix in ("csv", "md", "tex")}
     figures = {"generators", "roc", "logits", "calibration", "training", "examples", "features", "shortcut", "semantics"}
-    figures |= {"robustness", "comparison"}
+    figures |= {"robustness", "comparison", "costs"}
     assert {file.name for file in (project[0] / "reports/figures").iterdir()} == {f"{figure}.png" for figure in figures}
 
 

@@ -10,14 +10,17 @@ from click.testing import CliRunner
 
 from nullscope.cli import main
 from nullscope.core.contracts import SCORES
+from nullscope.tables.index import INDEX
 from nullscope.tables.parquet import read_table
 
 
 @pytest.fixture
 def files(project, tmp_path):
     """The scores of two runs of the made-up project as somebody else would bring them."""
+    sources = read_table(project[0] / "data/index.parquet", INDEX).to_pandas().set_index("image_id")["source_of_real"]
     for name in ("ns_net", "probe"):
         rows = read_table(project[0] / f"scores/{name}-0.parquet", SCORES).to_pandas()
+        rows["source_of_real"] = sources.loc[rows.image_id].to_numpy()
         rows = rows[rows.degradation == "none"].assign(generator=lambda own: own.subset).rename(columns={"logit": "score"})
         rows.drop(columns="degradation").to_csv(tmp_path / f"{name}.csv", index=False)
     return tmp_path
@@ -35,7 +38,7 @@ def test_the_numbers_are_those_of_the_pipeline(project, files):
         found = json.loads((files / f"out/metrics/{name}.json").read_text(encoding="utf-8"))
         expected = json.loads((project[0] / f"metrics/{name}-0.json").read_text(encoding="utf-8"))
         shared = {key for key in expected if "seen" not in key and key not in ("subsets", "degradations")}
-        assert {key: found[key] for key in shared} == {key: expected[key] for key in shared}
+        assert {key: found[key] for key in shared} == {key: expected[key] for key in shared} and "sources" in shared
         for subset, row in expected["subsets"].items():
             assert {key: found["subsets"][subset][key] for key in row if key != "seen"} == {
                 key: value for key, value in row.items() if key != "seen"

@@ -6,11 +6,12 @@ import pyarrow as pa
 import pytest
 from images.bad_images import photo, save
 
-from nullscope.core.contracts import INDEX, ContractError, image_id
+from nullscope.core.contracts import ContractError, image_id
 from nullscope.images.decoder import facts, header_facts
 from nullscope.ops.patches import PatchParams
 from nullscope.shards.prepared import as_prepared
 from nullscope.shards.writing import write_manifest, write_shard
+from nullscope.tables.index import INDEX
 from nullscope.tables.listing import Item
 
 PATCHES = PatchParams(patch_px=16, grid=3, fill="repeat")

@@ -18,9 +18,9 @@ from images.bad_images import photo, save, write_files
 from omegaconf import OmegaConf
 
 from nullscope.core.config import validate
-from nullscope.core.contracts import INDEX
 from nullscope.sources.dataset import DatasetError, DatasetParams
 from nullscope.sources.index import build_index
+from nullscope.tables.index import INDEX
 from nullscope.tables.parquet import read_table
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future
+from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,9 +19,10 @@ import pytest
 from images.bad_images import bad_files, good_files, photo, save, write_files
 
 from nullscope.archives import reading
-from nullscope.core.contracts import INDEX, image_id
+from nullscope.core.contracts import image_id
 from nullscope.sources import index
 from nullscope.sources.dataset import DatasetError, DatasetParams
+from nullscope.tables.index import INDEX
 from nullscope.tables.parquet import read_schema, read_table
 
 STAGE = Path(__file__).parents[2] / "stages" / "index.py"
@@ -109,10 +111,34 @@ def test_rows_say_what_the_contract_says(tmp_path, two_by_two):
             "source": "b/1_fake/x.png",
         },
         **{"width": 40, "height": 48, "format": "PNG", "bytes": len(data), "jpeg_quality": None},
+        **{"source_of_real": None, "group": None, "released": None},
     }
+    assert {row["source_of_real"] for row in rows if not row["label"]} == {"a", "b"}, "where nothing says so, the subset"
     assert [row["generator"] for row in rows] == ["real", "ProGAN", "real", "a"]
     assert read_schema(tmp_path / "index.parquet").metadata == {b"dataset": b"small"}
     assert (tmp_path / "rejects.csv").read_bytes() == b"source,reason\n"
+
+
+def test_where_images_are_from_is_said_by_parameters_and_by_a_manifest(tmp_path, two_by_two):
+    """What a row of the manifest says counts before the parameters, and these before the subset's name."""
+    root = write_files(tmp_path / "images", two_by_two)
+    days = {"sources_of_real": {"a": "phone", "*": "web"}, "released": {"a": "2021-03-01", "b": date(2023, 5, 4)}}
+    build(root, tmp_path, **days)
+    found = {(row["subset"], row["label"], row["source_of_real"], row["group"], row["released"]) for row in rows_of(tmp_path)}
+    assert found == {
+        *(("a", 0, "phone", None, None), ("a", 1, None, None, date(2021, 3, 1))),
+        *(("b", 0, "web", None, None), ("b", 1, None, None, date(2023, 5, 4))),
+    }
+    lines = [f"{source},{'01'['1_fake' in source]},{source[0]},,p7,2020-01-02" for source in sorted(two_by_two)]
+    lines[0] = lines[0].replace(",,p7,", ",scan,,")
+    (root / "m.csv").write_text("source,label,subset,source_of_real,group,released\n" + "\n".join(lines) + "\n")
+    build(root, tmp_path, manifest="m.csv", train=["all/a"], test=["all/b"], **days)
+    rows = {row["source"]: (row["source_of_real"], row["group"], row["released"]) for row in rows_of(tmp_path)}
+    assert rows == {
+        **{source: (None, "p7", date(2020, 1, 2)) for source in two_by_two if "1_fake" in source},
+        **{source: ({"a": "phone", "b": "web"}[source[0]], "p7", None) for source in two_by_two if "0_real" in source},
+        sorted(two_by_two)[0]: ("scan", None, None),
+    }
 
 
 def test_the_number_of_workers_and_the_order_of_writing_change_no_byte(tmp_path, two_by_two, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
@@ -42,6 +43,18 @@ def test_rows_become_files_of_a_split_and_subset(tmp_path, suffix):
     ]
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("kind", [pa.string(), pa.date32(), pa.timestamp("ns")])
+def test_where_an_image_is_from_is_read(tmp_path, suffix, kind):
+    """A day may be text or a date, with or without a time behind it, as pandas writes them."""
+    rows = {"source": ["a", "b"], "label": ["real", "fake"], "subset": ["s", "s"], "source_of_real": ["phone", None]}
+    rows |= {"group": ["p1", "p1"], "released": pa.array([None, "2022-08-22"]).cast(kind)}
+    assert list(read_manifest(written(tmp_path / f"m.{suffix}", rows))) == [
+        Found("a", "all/s", 0, source_of_real="phone", group="p1"),
+        Found("b", "all/s", 1, group="p1", released=date(2022, 8, 22)),
+    ]
+
+
 def test_numbers_as_labels_and_more_columns_are_read(tmp_path):
     rows = {"width": [1, 2], "label": [0, 1], "source": ["a", "b"], "subset": [14, 15]}
     for suffix in ("csv", "parquet"):
@@ -57,6 +70,7 @@ def test_numbers_as_labels_and_more_columns_are_read(tmp_path):
         ({"label": None}, "x.png", "label ''"),
         ({"subset": "a/b"}, "x.png", "subset 'a/b'; expected a name without a slash"),
         ({"split": "valid"}, "x.png", "split 'valid'; expected train, val, test or nothing"),
+        ({"released": "autumn 2022"}, "x.png", "released 'autumn 2022'; expected a day such as 2022-08-22, or nothing"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_refused(tmp_path, row, source, reason):

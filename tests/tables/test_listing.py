@@ -17,10 +17,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from nullscope import embedding
-from nullscope.core.contracts import CAPTIONS, FAKE, INDEX, REAL, ContractError, text_schema
+from nullscope.core.contracts import CAPTIONS, FAKE, REAL, ContractError, text_schema
 from nullscope.embedding import captions_of, embed
 from nullscope.shards.plan import plan
 from nullscope.tables import distinct, listing, parts, sorting, text
+from nullscope.tables.index import INDEX
 from nullscope.tables.listing import BATCH, Item, distinct_images
 from nullscope.tables.parquet import vector_table, write_batches, write_table
 from nullscope.tables.parts import in_parts

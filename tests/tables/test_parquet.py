@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nullscope.core.contracts import CAPTIONS, INDEX, SCORES, ContractError, text_schema
+from nullscope.core.contracts import CAPTIONS, SCORES, ContractError, text_schema
 from nullscope.tables import parquet
+from nullscope.tables.index import INDEX
 from nullscope.tables.parquet import read_batches, read_schema, read_table, write_batches, write_table
 
 WIDTH = 24

@@ -9,13 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from nullscope.core.contracts import INDEX, SPLITS, image_id
+from nullscope.core.contracts import SPLITS, image_id
 from nullscope.images.decoder import Facts
 from nullscope.sources import index
 from nullscope.sources.dataset import DatasetParams
 from nullscope.sources.folders import Found
 from nullscope.sources.survey import Survey
 from nullscope.tables import sorting
+from nullscope.tables.index import INDEX
 from nullscope.tables.parquet import write_table
 from nullscope.tables.sorting import Sorter, whole_groups
 

@@ -14,21 +14,6 @@ SHARD_KINDS = ("patches", "images")  # patch-selected mosaics, or the original b
 REAL_GENERATOR = "real"  # what the column `generator` says of a photograph
 CLEAN = "none"  # the degradation of an image as it is
 
-INDEX = pa.schema(
-    [
-        pa.field("image_id", pa.string(), nullable=False),  # hexadecimal SHA-256 of the file's bytes
-        pa.field("split", pa.string(), nullable=False),  # one of SPLITS
-        pa.field("subset", pa.string(), nullable=False),
-        pa.field("generator", pa.string(), nullable=False),  # REAL_GENERATOR for label 0
-        pa.field("label", pa.int8(), nullable=False),  # REAL or FAKE
-        pa.field("source", pa.string(), nullable=False),  # path relative to the data set's root
-        pa.field("width", pa.int32(), nullable=False),  # pixels, after EXIF rotation
-        pa.field("height", pa.int32(), nullable=False),
-        pa.field("format", pa.string(), nullable=False),  # as Pillow names it: JPEG, PNG, WEBP, ...
-        pa.field("bytes", pa.int64(), nullable=False),
-        pa.field("jpeg_quality", pa.int16(), nullable=True),  # 1 to 100, null where not a JPEG
-    ]
-)
 CAPTIONS = pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("caption", pa.string(), nullable=False)])
 SCORES = pa.schema(
     [

@@ -50,7 +50,7 @@ SEED = 0
 def measure_file_bias(index: pa.Table, *, reals: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return what the files tell about the label; docs/audit.md lists the keys.
 
-    ``index``: `COLUMNS` of `contracts.INDEX`, the rows in any order. ``reals``: the parameter `dataset.reals`.
+    ``index``: `COLUMNS` of `index.INDEX`, the rows in any order. ``reals``: the parameter `dataset.reals`.
 
     The training split is measured as a whole. Every test subset with fakes is measured by itself, with the reals that
     `reals.reals_for` gives it, as in `protocol.evaluate`. A split or subset with fewer than `LEAST` distinct images of a label is

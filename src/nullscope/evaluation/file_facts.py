@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nullscope.core.contracts import FAKE, REAL, SPLITS
 
-COLUMNS = ("image_id", "split", "subset", "label", "width", "height", "format", "bytes", "jpeg_quality")  # of `contracts.INDEX`
+COLUMNS = ("image_id", "split", "subset", "label", "width", "height", "format", "bytes", "jpeg_quality")  # of `index.INDEX`
 ALL = "all"
 FACTS = ("format", "size", "bytes_per_pixel", "jpeg_quality", ALL)
 NO_QUALITY = 0  # of a file that is no JPEG: below every quality, so that one split of a tree finds it
@@ -71,7 +71,7 @@ class FileFacts:
 
 
 def read_file_facts(index: pa.Table) -> FileFacts:
-    """Return the facts of the files of all rows of ``index`` (`COLUMNS` of `contracts.INDEX`, in any order).
+    """Return the facts of the files of all rows of ``index`` (`COLUMNS` of `index.INDEX`, in any order).
 
     Raises `ValueError` on an unknown label or split, an image under both labels, and a width, height or size in bytes below 1.
     """

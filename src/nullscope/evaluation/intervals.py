@@ -16,7 +16,7 @@ def student(degrees: int) -> float:
     return float(stdtrit(degrees, (1 + LEVEL) / 2))
 
 
-def wilson(rate: float, count: int) -> tuple[float, float]:
+def wilson(rate: float, count: float) -> tuple[float, float]:
     """Return the Wilson 95 % interval of a ``rate`` seen in ``count`` trials (Wilson 1927; no trial: the whole of [0, 1])."""
     if not count:
         return 0.0, 1.0

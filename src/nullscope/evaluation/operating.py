@@ -1,12 +1,12 @@
 """A threshold that is set before the test: what it promises on some reals, and what it does on others, source by source.
 
-Every rate is a fraction in [0, 1].
+Every rate is a fraction in [0, 1]. N images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,74 +14,69 @@ from numpy.typing import NDArray
 
 from nullscope.core.contracts import FAKE
 from nullscope.evaluation.intervals import wilson
-from nullscope.evaluation.metrics import MAX_FPR, Floats, alarms_allowed, auroc, pooled
-from nullscope.evaluation.seeds import Spread
+from nullscope.evaluation.metrics import MAX_FPR, Bools, Floats, alarms_allowed, auroc, pooled
 
 
-@dataclass(frozen=True)
-class OperatingPoint:
-    """One detector at the threshold that promises a false-positive rate."""
+def frozen_thresholds(test: pa.Table, val: pa.Table) -> dict[str, dict[str, Any]]:
+    """Return what thresholds set on the reals of ``val`` do on ``test``, under the names of `MAX_FPR`.
 
-    promised: float
-    reals: int  # of the validation split, on which the threshold was set
-    threshold: float  # logit; above it, strictly, an image is called fake
-    alarms: dict[str, Spread]  # source of reals -> share of its test images called fake, with Wilson's interval
-    found: dict[str, Spread]  # subset -> share of its fakes called fake
-
-
-@dataclass(frozen=True)
-class SourceGrid:
-    """AUROC of every subset's fakes against the reals of every source."""
-
-    auroc: dict[str, dict[str, float]]  # subset -> source -> AUROC
-    worst: tuple[str, str]  # subset and source of the lowest
-
-
-def operating_points(test: pa.Table, val: pa.Table) -> list[OperatingPoint]:
-    """Return what thresholds set on the reals of ``val`` do on ``test``, one for each rate of `MAX_FPR` that has reals enough.
-
-    Both have the columns `label`, `subset`, `logit` and, optionally, `source_of_real`; without it a source is a subset.
+    Both have the columns `label`, `subset`, `logit` and, optionally, `source_of_real` (by default the subset) and `group`. A rate
+    that ``val`` has too few reals for is left out. An entry has the rate that is ``promised``, the number of ``reals`` that it
+    rests on, the ``threshold``, a logit above which an image is called fake, and the shares called fake: ``alarms`` of the reals
+    by source, ``found`` of the fakes by subset. A share is ``rate`` with the ends of its 95 % interval.
     """
-    falling_N = np.sort(np.concatenate([np.empty(0), *_reals(val).values()]))[::-1]
-    reals, fakes, points = _reals(test), _fakes(test), []
-    for promised in MAX_FPR.values():
+    falling_N = np.sort(val["logit"].to_numpy()[val["label"].to_numpy() != FAKE].astype(np.float64))[::-1]
+    entries = {}
+    for key, promised in MAX_FPR.items():
         alarms = alarms_allowed(len(falling_N), promised)
-        if alarms is None:
-            continue
-        threshold = float(falling_N[alarms])
-        called = _called(reals, threshold), _called(fakes, threshold)
-        points.append(OperatingPoint(promised, len(falling_N), threshold, *called))
-    return points
+        if alarms is not None:
+            threshold = float(falling_N[alarms])
+            called = {"alarms": _called(test, _source_column(test), threshold, fake=False)}
+            called |= {"found": _called(test, "subset", threshold, fake=True)}
+            entries[key] = {"promised": promised, "reals": len(falling_N), "threshold": threshold, **called}
+    return entries
 
 
-def source_grid(test: pa.Table) -> SourceGrid | None:
-    """Return the grid of generators and sources of reals; None with fewer than two sources or without fakes.
+def source_grid(test: pa.Table) -> dict[str, Any] | None:
+    """Return the AUROC of every subset's fakes against the reals of every source; None with fewer than two sources or no fakes.
 
-    A detector that knows one camera's pictures from another's shows here, and hides where all reals are one pool.
+    ``auroc`` is subset -> source -> AUROC, ``worst`` the subset and the source of the lowest. A detector that knows one camera's
+    pictures from another's shows here, and hides where all reals are one pool.
     """
-    reals, fakes = _reals(test), _fakes(test)
+    reals, fakes = (_logits(test, column, fake=fake) for column, fake in ((_source_column(test), False), ("subset", True)))
     if len(reals) < 2 or not fakes:
         return None
     grid = {subset: {source: auroc(*pooled(own, fake_N)) for source, own in reals.items()} for subset, fake_N in fakes.items()}
-    worst = min(((subset, source) for subset in grid for source in reals), key=lambda cell: grid[cell[0]][cell[1]])
-    return SourceGrid(grid, worst)
+    cells = [(value, subset, source) for subset, row in grid.items() for source, value in row.items()]
+    return {"auroc": grid, "worst": list(min(cells)[1:])}
 
 
-def _called(kinds: Mapping[str, Floats], threshold: float) -> dict[str, Spread]:
-    rates = {name: float(np.mean(logit_N > threshold)) for name, logit_N in kinds.items()}
-    return {name: Spread(rate, *wilson(rate, len(kinds[name])), 1, "interval") for name, rate in rates.items()}
+def _called(rows: pa.Table, column: str, threshold: float, *, fake: bool) -> dict[str, dict[str, float]]:
+    groups = _values(rows, column, "group", fake=fake) if "group" in rows.column_names else {}
+    return {name: _share(logit_N > threshold, groups.get(name)) for name, logit_N in _logits(rows, column, fake=fake).items()}
 
 
-def _reals(rows: pa.Table) -> dict[str, NDArray[np.float64]]:
-    return _logits(rows, "source_of_real" if "source_of_real" in rows.column_names else "subset", fake=False)
+def _share(called_N: Bools, group_N: NDArray[Any] | None) -> dict[str, float]:
+    """Return a share with Wilson's interval, for as many images as say the same alone as these do in their groups."""
+    rate, count = float(called_N.mean()), float(len(called_N))
+    if group_N is not None:
+        _, place_N = np.unique(group_N, return_inverse=True)
+        squares = float((np.bincount(place_N, called_N - rate) ** 2).sum())  # of what whole groups lie off the rate
+        count = min(count, count**2 * rate * (1 - rate) / squares) if squares else float(place_N.max() + 1)
+    low, high = wilson(rate, count)
+    return {"rate": rate, "rate_low": low, "rate_high": high}
 
 
-def _fakes(rows: pa.Table) -> dict[str, NDArray[np.float64]]:
-    return _logits(rows, "subset", fake=True)
+def _source_column(rows: pa.Table) -> str:
+    return "source_of_real" if "source_of_real" in rows.column_names else "subset"
 
 
-def _logits(rows: pa.Table, column: str, *, fake: bool) -> dict[str, NDArray[np.float64]]:
-    """Return the logits of one kind by the words of a column, in the order of the words."""
-    wanted_N = (rows["label"].to_numpy() == FAKE) == fake
-    word_N, logit_N = rows[column].to_numpy()[wanted_N], rows["logit"].to_numpy()[wanted_N].astype(np.float64)
-    return {str(word): logit_N[word_N == word] for word in np.unique(word_N)}
+def _logits(rows: pa.Table, column: str, *, fake: bool) -> Mapping[str, Floats]:
+    return {name: own.astype(np.float64) for name, own in _values(rows, column, "logit", fake=fake).items()}
+
+
+def _values(rows: pa.Table, column: str, wanted: str, *, fake: bool) -> dict[str, NDArray[Any]]:
+    """Return the column ``wanted`` of one kind of images by the words of ``column``, in the order of the words."""
+    of_kind = rows.filter(pa.array((rows["label"].to_numpy() == FAKE) == fake)).select([column, wanted])
+    word_N, value_N = of_kind[column].to_numpy(), of_kind[wanted].to_numpy()
+    return {str(word): value_N[word_N == word] for word in np.unique(word_N)}

@@ -36,6 +36,7 @@ from nullscope.evaluation.metrics import (
     rounded,
     tpr_at_fpr,
 )
+from nullscope.evaluation.operating import frozen_thresholds, source_grid
 from nullscope.evaluation.resampling import Resamples, Strata, resample, resample_table
 from nullscope.evaluation.scores import TEST
 
@@ -53,20 +54,22 @@ def evaluate(
     seen: frozenset[str] = NONE_SEEN,
     reals: Mapping[str, str] = NONE_NAMED,
     threshold: float = THRESHOLD,
+    val: pa.Table | None = None,
 ) -> dict[str, Any]:
     """Return every number of one detector's scores (`contracts.SCORES`; ``image_id`` and ``split`` may be missing).
 
     ``seen`` names the subsets whose generator was in the training set; their rows say so. ``reals`` is the parameter
-    `dataset.reals`: which subset's reals another one uses (`reals.reals_for`). An optional column ``group`` names the images
-    that belong together: they are resampled as one. The keys lie flat, the subsets' under ``subsets``; ``<key>_low`` and
-    ``<key>_high`` are the ends of a 95 % interval over images, ``<key>_generators_low`` and ``_high`` of one over generators.
-    A number that is not defined (the accuracy of a subset without reals, say) is left out; ``n_real`` and ``n_fake`` tell why,
-    and ``left_out`` which subsets a mean is without. Degradations other than `CLEAN` have the same dictionary each, without
-    bootstrap, under ``degradations``. Memory: some tens of bytes per image. Raises `ValueError` on a row of another split than
-    ``test`` (if the table has the column ``split``), a logit that is not finite, a label that is neither real nor fake, no
-    clean scores, or a name in ``reals`` that the scores do not have.
+    `dataset.reals`: which subset's reals another one uses (`reals.reals_for`). ``val``: scores of validation images as they are,
+    on which the thresholds of ``frozen`` are set (`operating.frozen_thresholds`). An optional column ``group`` names the images
+    that belong together: they are resampled as one; ``source_of_real`` says where a real is from (`operating.source_grid`). The
+    keys lie flat, the subsets' under ``subsets``; ``<key>_low`` and ``<key>_high`` are the ends of a 95 % interval over images,
+    ``<key>_generators_low`` and ``_high`` of one over generators. A number that is not defined (the accuracy of a subset without
+    reals, say) is left out; ``n_real`` and ``n_fake`` tell why, and ``left_out`` which subsets a mean is without. Degradations
+    other than `CLEAN` have the same dictionary each, without bootstrap, under ``degradations``. Memory: some tens of bytes per
+    image. Raises `ValueError` on a row of another split than ``test`` (if the table has the column ``split``), a logit that is
+    not finite, a label that is neither real nor fake, no clean scores, or a name in ``reals`` that the scores do not have.
     """
-    return evaluate_with_resamples(scores, seen, reals, threshold)[0]
+    return evaluate_with_resamples(scores, seen, reals, threshold, val)[0]
 
 
 def evaluate_with_resamples(
@@ -74,6 +77,7 @@ def evaluate_with_resamples(
     seen: frozenset[str] = NONE_SEEN,
     reals: Mapping[str, str] = NONE_NAMED,
     threshold: float = THRESHOLD,
+    val: pa.Table | None = None,
 ) -> tuple[dict[str, Any], pa.Table]:
     """Return what `evaluate` does, and the resamples of the means and of single subsets (`resampling.resample_table`)."""
     _check(scores)
@@ -88,7 +92,10 @@ def evaluate_with_resamples(
         raise ValueError(
             f"scores: no row has the degradation {CLEAN!r}, found {sorted(results) or 'no rows'}; rerun `dvc repro score`"
         )
-    return rounded({"protocol": PROTOCOL} | clean | ({"degradations": results} if results else {})), resamples
+    as_they_are = scores.filter(pc.equal(scores["degradation"], CLEAN))
+    more = {"frozen": frozen_thresholds(as_they_are, val) if val is not None else {}, "sources": source_grid(as_they_are)}
+    more |= {"degradations": results}
+    return rounded({"protocol": PROTOCOL} | clean | {key: value for key, value in more.items() if value}), resamples
 
 
 @dataclass(frozen=True)

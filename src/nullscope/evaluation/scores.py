@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from nullscope.core.contracts import CLEAN, FAKE, SCORES, ContractError
 from nullscope.tables.parquet import read_table
 
-TEST = "test"
+TEST, VAL = "test", "val"
 CHUNK = 65_536  # rows of which Python's own strings are in memory at a time
 IndexGroup = tuple[str, str, str, int]  # split, subset, generator, label
 
@@ -45,6 +45,12 @@ def read_test_scores(path: Path, *, clean_only: bool = False) -> pa.Table:
         raise ContractError(f"{path}: {wrong} of {len(rows)} logits are no numbers; score again (`dvc repro score`)")
     rows = rows.filter(pc.equal(rows["split"], TEST))
     return rows.filter(pc.equal(rows["degradation"], CLEAN)) if clean_only else rows
+
+
+def read_val_scores(path: Path) -> pa.Table:
+    """Return the rows of the validation split of ``scores/<run>.parquet``, as they are: what a threshold may be set on."""
+    rows = read_table(path, SCORES)
+    return rows.filter(pc.and_(pc.equal(rows["split"], VAL), pc.equal(rows["degradation"], CLEAN)))
 
 
 def read_clean_scores(path: Path, seen: frozenset[str]) -> Scores:
@@ -82,9 +88,9 @@ def check_complete(rows: pa.Table, index: pa.Table, where: object) -> None:
     ``index``: the columns ``image_id``, ``subset`` and ``label`` of its test images, in any order. Images are told apart by their
     ids, not by their number: rows of other images, or with another label, are found.
     """
-    expected = _places(index)
+    expected = np.sort(_places(index))
     for degradation in rows["degradation"].unique().to_pylist():
-        found = _places(rows.filter(pc.equal(rows["degradation"], degradation)))
+        found = np.sort(_places(rows.filter(pc.equal(rows["degradation"], degradation))))
         if np.array_equal(found, expected):
             continue
         missing, foreign = (len(one) - np.isin(one, other).sum() for one, other in ((expected, found), (found, expected)))
@@ -95,12 +101,27 @@ def check_complete(rows: pa.Table, index: pa.Table, where: object) -> None:
         )
 
 
+def with_origins(rows: pa.Table, index: pa.Table) -> pa.Table:
+    """Return ``rows`` with what the index says of where their images are from: ``source_of_real``, and ``group`` if it has any.
+
+    ``index``: its test images with the columns of `check_complete`, which ``rows`` has passed, and these two. An image without a
+    group is one of its own, under its id. Of an image that a subset lists several times, the first row counts.
+    """
+    place_N = _places(index)
+    order_N = np.argsort(place_N, kind="stable")
+    found = index.take(order_N[np.searchsorted(place_N[order_N], _places(rows))])
+    rows = rows.append_column("source_of_real", found["source_of_real"])
+    if index["group"].null_count == len(index):
+        return rows
+    return rows.append_column("group", pc.coalesce(found["group"], rows["image_id"]))
+
+
 def _places(rows: pa.Table) -> NDArray[np.bytes_]:
-    """Return a hash of the image's id, the subset and the label of every row, 16 bytes each, sorted."""
+    """Return a hash of the image's id, the subset and the label of every row, 16 bytes each."""
     found = [np.empty(0, "S16")]
     for batch in rows.select(["image_id", "subset", "label"]).to_batches(max_chunksize=CHUNK):
         cells = zip(*(column.to_pylist() for column in batch.columns), strict=True)
         found.append(
             np.array([hashlib.blake2b("/".join(map(str, row)).encode(), digest_size=16).digest() for row in cells], "S16")
         )
-    return np.sort(np.concatenate(found))
+    return np.concatenate(found)

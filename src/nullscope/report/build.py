@@ -15,6 +15,7 @@ from nullscope.evaluation.summary import Metrics
 from nullscope.report import insight
 from nullscope.report.definitions import definitions
 from nullscope.report.figures.canvas import Figure, looks, style
+from nullscope.report.figures.costs import cost_figure
 from nullscope.report.figures.curves import calibration_figure, logits_figure, roc_figure
 from nullscope.report.figures.examples import examples_figure, read_examples
 from nullscope.report.figures.forest import comparison_figure, shortcut_figure
@@ -33,6 +34,7 @@ from nullscope.report.project import (
     read_json,
     read_models,
     read_project,
+    read_releases,
     read_resamples,
     read_summary,
 )
@@ -48,9 +50,11 @@ from nullscope.report.tables.insight import (
     shortcut_table,
 )
 from nullscope.report.tables.leaderboard import leaderboard_table, plug_and_play_tables, read_sizes
+from nullscope.report.tables.operating import operating_table, sources_table
 from nullscope.report.tables.pairs import pairs_table
 from nullscope.report.tables.papers import paper_tables, scorecard_table
 from nullscope.report.tables.provenance import MEANING, data_table, licence_table, marked, origins_table, read_provenance
+from nullscope.report.tables.releases import releases_table
 from nullscope.report.tables.robustness import robustness_tables
 from nullscope.report.tables.summary import averages_table, forecast_table, prevalence_table, summary_table
 from nullscope.report.tables.training import losses_table, parameters_table
@@ -95,7 +99,10 @@ def build_report(root: Path) -> Report:
         *plug_and_play_tables(summary, resamples),
         averages_table(summary, drawn),
         forecast_table(summary),
+        releases_table(read_releases(project), resamples, fixed),
         prevalence_table(summary),
+        operating_table(summary),
+        sources_table(summary),
         pairs_table(resamples, fixed),
         per_generator_differences(summary, resamples, fixed),
         per_generator_table(summary, "f_acc"),
@@ -125,6 +132,7 @@ def build_report(root: Path) -> Report:
             shortcut_figure(shortcut, look) if shortcut else None,
             semantics_figure(semantics) if semantics else None,
             generators_figure(summary, look),
+            cost_figure(summary, look),
             roc_figure(drawn, look),
             logits_figure(drawn, look),
             calibration_figure(drawn, summary, look),

@@ -15,12 +15,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from nullscope.core.contracts import CAPTIONS, FAKE, INDEX, ContractError, feature_schema, text_schema
+from nullscope.core.contracts import CAPTIONS, FAKE, ContractError, feature_schema, text_schema
 from nullscope.evaluation.scores import read_test_scores
 from nullscope.evaluation.semantics import Basis, Semantics, compare
 from nullscope.evaluation.separation import CaptionsAlone, FeatureMap, Features, captions_alone, feature_map
 from nullscope.evaluation.shortcut import Coloured, Shortcut, chance_half_width, effect
 from nullscope.report.project import Models, Project
+from nullscope.tables.index import INDEX
 from nullscope.tables.parquet import read_batches, read_table, vector_width, vectors_of
 from nullscope.world.colours import is_fake_colour
 

@@ -14,13 +14,15 @@ from typing import Any
 import pyarrow as pa
 
 from nullscope.core.config import read_params, section_of
-from nullscope.core.contracts import INDEX, ContractError
+from nullscope.core.contracts import ContractError
 from nullscope.core.runs import detector_of, runs_of
 from nullscope.evaluation.history import History, read_history
 from nullscope.evaluation.protocol import PROTOCOL
+from nullscope.evaluation.releases import Releases, releases
 from nullscope.evaluation.resampling import resample_schema
 from nullscope.evaluation.scores import IndexGroup, index_counts
 from nullscope.evaluation.summary import Metrics
+from nullscope.tables.index import INDEX
 from nullscope.tables.parquet import read_batches, read_schema, read_table
 
 DAGGER = "†"  # behind the name of weights that a detector's authors released, wherever the report names them
@@ -79,6 +81,11 @@ def read_models(project: Project) -> Models:
 def read_counts(project: Project) -> Counter[IndexGroup]:
     """Return how many images the index has of every (split, subset, generator, label)."""
     return index_counts(read_batches(project.root / "data/index.parquet", INDEX))
+
+
+def read_releases(project: Project) -> Releases | None:
+    """Return the test subsets by the days of their generators, where the index has them."""
+    return releases(read_batches(project.root / "data/index.parquet", INDEX))
 
 
 def read_histories(project: Project) -> dict[str, list[History]]:

@@ -13,13 +13,13 @@ from nullscope.core.contracts import FAKE
 from nullscope.core.files import replacing_directory, write_json
 from nullscope.evaluation.curves import curves
 from nullscope.evaluation.metrics import THRESHOLD
-from nullscope.evaluation.operating import operating_points, source_grid
 from nullscope.evaluation.protocol import evaluate_with_resamples
 from nullscope.evaluation.score_files import Joined, ScoreFile, ScoreFileError
 from nullscope.evaluation.scores import Scores
 from nullscope.report.build import Report
 from nullscope.report.definitions import definitions
 from nullscope.report.figures.canvas import looks, style
+from nullscope.report.figures.costs import cost_figure
 from nullscope.report.figures.curves import calibration_figure, logits_figure, roc_figure
 from nullscope.report.figures.forest import comparison_figure
 from nullscope.report.figures.generators import generators_figure
@@ -49,20 +49,18 @@ def build_scores_report(joined: Joined, val: Sequence[ScoreFile] = (), threshold
         if len(set(rows["label"].to_pylist())) < 2:
             raise ScoreFileError(f"{name}: expected reals and fakes among its test images, found one kind or none")
     with threadpool_limits(1):
-        results = {name: evaluate_with_resamples(rows, threshold=threshold) for name, rows in tests.items()}
+        results = {name: evaluate_with_resamples(rows, threshold=threshold, val=vals.get(name)) for name, rows in tests.items()}
         summary = {f"{name}-0": metrics for name, (metrics, _) in results.items()}
         tables, fixed = {name: [own] for name, (_, own) in results.items()}, frozenset(results)
         scores = {name: _scores(rows, threshold) for name, rows in tests.items()}
         drawn = {name: curves([own]) for name, own in scores.items()}
-        points = {name: operating_points(rows, vals[name]) for name, rows in tests.items() if name in vals}
-        grids = {name: grid for name, rows in tests.items() if (grid := source_grid(rows))}
         found = [
             summary_table(summary),
             averages_table(summary, drawn),
             forecast_table(summary),
             prevalence_table(summary),
-            operating_table(points),
-            sources_table(grids),
+            operating_table(summary),
+            sources_table(summary),
             pairs_table(tables, fixed),
             models_table(list(scores), scores.__getitem__),
             per_generator_differences(summary, tables, fixed),
@@ -79,6 +77,7 @@ def build_scores_report(joined: Joined, val: Sequence[ScoreFile] = (), threshold
             figures = [
                 comparison_figure(summary, look, differences(tables, fixed)),
                 generators_figure(summary, look),
+                cost_figure(summary, look),
                 roc_figure(drawn, look),
                 logits_figure(drawn, look),
                 calibration_figure(calibrated, summary, look),

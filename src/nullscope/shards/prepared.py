@@ -8,9 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nullscope.core.contracts import INDEX, ContractError
+from nullscope.core.contracts import ContractError
 from nullscope.images.decoder import header_facts
 from nullscope.shards.reading import list_shards, read_shard
+from nullscope.tables.index import INDEX
 
 FACTS = ("width", "height", "format", "bytes", "jpeg_quality")  # of an image's file, as `images.Facts` has them
 

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from datetime import date
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, ValidationInfo, field_validator
 
 from nullscope.core.config import Params
 from nullscope.core.contracts import FAKE, LABEL_FOLDERS, REAL, REAL_GENERATOR, SPLITS
@@ -32,6 +33,14 @@ MARK = "@"  # of the component of a pattern that names the subset
 TRAIN_DIGITS, VAL_DIGITS = slice(0, 16), slice(16, 32)  # of an image's id: the two draws share no digit, so they are independent
 
 Published = Annotated[list[NonNegativeInt], Field(min_length=2, max_length=2)]  # reals, fakes
+
+
+def _day(value: object) -> object:
+    """Return a day that YAML and Hydra hand on as text."""
+    return date.fromisoformat(value) if isinstance(value, str) else value
+
+
+Day = Annotated[date, BeforeValidator(_day)]
 
 
 class DatasetError(ValueError):
@@ -53,6 +62,8 @@ class DatasetParams(Params):
     names: dict[str, str] = Field(default_factory=dict)  # folder -> subset, where a folder is spelt in more than one way
     generators: dict[str, str] = Field(default_factory=dict)  # subset -> generator of its fakes, where names differ
     reals: dict[str, str] = Field(default_factory=dict)  # test subset -> the one whose reals it is judged against
+    sources_of_real: dict[str, str] = Field(default_factory=dict)  # subset, or a pattern, -> where its photographs are from
+    released: dict[str, Day] = Field(default_factory=dict)  # generator -> the day from which it was there
     expected: dict[Literal["train", "val", "test"], dict[str, Published | None]] = Field(default_factory=dict)  # as published
     max_pixels: PositiveInt  # larger images are refused before they are decoded
     world: dict[str, Any] | None = None  # the embedded world's recipe; not read here
@@ -121,6 +132,10 @@ class DatasetParams(Params):
     def generator(self, subset: str, label: int) -> str:
         """Return what the column ``generator`` says of an image."""
         return REAL_GENERATOR if label == REAL else self.generators.get(subset, subset)
+
+    def source_of_real(self, subset: str) -> str:
+        """Return where the photographs of a subset are from, as far as the parameters say: the subset's own name otherwise."""
+        return next((source for name, source in self.sources_of_real.items() if fnmatchcase(subset, name)), subset)
 
     def asks_for(self, split: str, subset: str) -> bool:
         """Return whether a pattern of the split could find a folder of this subset."""

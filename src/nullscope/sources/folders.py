@@ -13,6 +13,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Union
 
@@ -34,7 +35,10 @@ class Found:
     source: str  # path relative to the root, or `<archive>::<member>`
     folder: str  # path above the label folder, `.` for the root itself
     label: int
-    generator: str | None = None  # of a fake, where a manifest names it
+    generator: str | None = None  # this and what follows: where a manifest says it; of a fake
+    source_of_real: str | None = None  # of a real
+    group: str | None = None
+    released: date | None = None  # of a fake
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,13 @@ import pyarrow.compute as pc
 from nullscope.archives.members import refusal
 from nullscope.archives.reading import read_source
 from nullscope.core import ranks
-from nullscope.core.contracts import FAKE, INDEX, REAL, SPLITS, image_id
+from nullscope.core.contracts import FAKE, REAL, SPLITS, image_id
 from nullscope.core.files import replacing
 from nullscope.images.decoder import Facts, facts
 from nullscope.sources.dataset import LABEL_WORDS, DatasetError, DatasetParams
 from nullscope.sources.folders import Found, Refused
 from nullscope.sources.survey import IGNORED, Survey, check_classes, survey, wanted
+from nullscope.tables.index import INDEX
 from nullscope.tables.parquet import write_batches
 from nullscope.tables.sorting import Sorter, whole_groups
 
@@ -176,10 +177,15 @@ def _row(params: DatasetParams, found: Found, identity: str, image: Facts) -> di
     split = params.split_of(found.folder, identity)
     subset = params.subset(split, found.folder)
     generator = params.generator(subset, found.label)
-    if found.label == FAKE and found.generator:
-        generator = found.generator
+    source_of_real, released = None, None
+    if found.label == REAL:
+        source_of_real = found.source_of_real or params.source_of_real(subset)
+    else:
+        generator = found.generator or generator
+        released = found.released or params.released.get(generator)
     return {"image_id": identity, "split": split, "subset": subset, "generator": generator, "label": found.label,
-            "source": found.source, **vars(image)}  # fmt: skip
+            "source": found.source, **vars(image), "source_of_real": source_of_real, "group": found.group,
+            "released": released}  # fmt: skip
 
 
 def _without_contradictions(rows: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:

@@ -7,6 +7,9 @@
 | `subset` | a name without a slash |
 | `split` | ``train``, ``val`` or ``test``; where it is missing or empty, the image's id draws the split |
 | `generator` | of the fakes; without this column, or where it is empty, the subset's |
+| `source_of_real` | where a real is from (a camera, a web site, a data set); otherwise `dataset.sources_of_real`, or the subset |
+| `group` | images that belong together (made with one prompt, or from one photograph); otherwise the image alone |
+| `released` | the day from which a fake's generator was there, such as 2022-08-22; otherwise `dataset.released`, or not known |
 
 A row counts as a file in the folder ``<split>/<subset>`` (``all/<subset>`` without a split), which the patterns of
 conf/dataset/manifest.yaml match. Rows that say ``val`` need the pattern ``val/*`` in `dataset.val`. Memory does not grow with
@@ -21,6 +24,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -31,7 +35,7 @@ from nullscope.core.contracts import SPLITS
 from nullscope.sources.dataset import LABELS, DatasetError
 from nullscope.sources.folders import Found, Refused
 
-NEEDED, OPTIONAL = ("source", "label", "subset"), ("split", "generator")
+NEEDED, OPTIONAL = ("source", "label", "subset"), ("split", "generator", "source_of_real", "group", "released")
 # As people and programs spell labels; a column of whole numbers with a gap in it is one of floats in pandas.
 WORDS = {**LABELS, **{f"{label}{end}": label for label in LABELS.values() for end in ("", ".0")}}
 BATCH = 8192  # rows
@@ -91,7 +95,9 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Row]]:
 def _check_type(name: str, kind: pa.DataType, path: Path) -> None:
     inner = kind.value_type if pa.types.is_dictionary(kind) else kind
     types = pa.types
-    if not any(check(inner) for check in (types.is_string, types.is_large_string, types.is_integer, types.is_floating)):
+    fitting = [types.is_string, types.is_large_string, types.is_integer, types.is_floating]
+    fitting += [types.is_date, types.is_timestamp] if name == "released" else []
+    if not any(check(inner) for check in fitting):
         raise DatasetError(f"{path}: expected text in the column {name}, found {kind}")
 
 
@@ -123,4 +129,11 @@ def _item(row: Row, where: str) -> Found | Refused:
         return Refused(source, f"subset {row['subset']!r}; expected a name without a slash")
     if split not in ("", *SPLITS):
         return Refused(source, f"split {split!r}; expected {', '.join(SPLITS)} or nothing")
-    return Found(source, f"{split or 'all'}/{row['subset']}", WORDS[label], row.get("generator") or None)
+    day = row.get("released") or None
+    try:
+        released = day and datetime.fromisoformat(day).date()  # pandas and Parquet may write a time behind the day
+    except ValueError:
+        return Refused(source, f"released {day!r}; expected a day such as 2022-08-22, or nothing")
+    generator, source_of_real, group = (row.get(name) or None for name in ("generator", "source_of_real", "group"))
+    folder = f"{split or 'all'}/{row['subset']}"
+    return Found(source, folder, WORDS[label], generator, source_of_real, group, released or None)

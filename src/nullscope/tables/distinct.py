@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nullscope.core.contracts import INDEX
+from nullscope.tables.index import INDEX
 from nullscope.tables.parquet import read_batches
 from nullscope.tables.parts import SCRATCH
 from nullscope.tables.sorting import Sorter, whole_groups

@@ -9,8 +9,8 @@ from typing import overload
 
 import pyarrow as pa
 
-from nullscope.core.contracts import INDEX
 from nullscope.tables.distinct import distinct_rows
+from nullscope.tables.index import INDEX
 from nullscope.tables.parts import SCRATCH
 from nullscope.tables.spill import Spill
 

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from nullscope.core.contracts import INDEX
 from nullscope.evaluation.file_bias import FACTS
 from nullscope.report.layout import to_csv, to_markdown
 from nullscope.report.tables.file_bias import file_bias_tables, files_table, transfer_table, warning_lines, warnings, within_table
+from nullscope.tables.index import INDEX
 from nullscope.tables.parquet import write_table
 
 

@@ -2,46 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from nullscope.evaluation.operating import OperatingPoint, SourceGrid
+from nullscope.evaluation.metrics import MAX_FPR
+from nullscope.evaluation.seeds import Spread
+from nullscope.evaluation.summary import Metrics, by_detector, spread
 from nullscope.report.layout import Cell, Column, Table, detector_column
 
 
-def operating_table(points: Mapping[str, Sequence[OperatingPoint]]) -> Table | None:
+def operating_table(summary: Mapping[str, Metrics]) -> Table | None:
     """Return one row per detector and promised false-positive rate; None where there are no reals to set a threshold on."""
-    sources = list(dict.fromkeys(name for own in points.values() for point in own for name in point.alarms))
-    subsets = list(dict.fromkeys(name for own in points.values() for point in own for name in point.found))
+    entries = {
+        (name, promised): own
+        for name, runs in by_detector(summary).items()
+        for key, promised in MAX_FPR.items()
+        if (own := [run["frozen"][key] for run in runs if key in run.get("frozen", {})])
+    }
+    if not entries:
+        return None
+    sources, subsets = (_names(own[part] for runs in entries.values() for own in runs) for part in ("alarms", "found"))
     columns = [detector_column(), Column("promised", "promised", group="False alarms")]
+    columns += [Column("alarms_worst", "worst source", group="False alarms")] if len(sources) > 1 else []
     columns += [Column(f"alarms_{name}", name, group="False alarms, by source of the reals") for name in sources]
     columns += [Column(f"found_{name}", name, group="Fakes called fake") for name in subsets]
     rows: list[list[Cell]] = []
-    for name, own in points.items():
-        for point in own:
-            alarms = [point.alarms.get(source) for source in sources]
-            rows.append([name, point.promised, *alarms, *(point.found.get(subset) for subset in subsets)])
-    if not rows:
-        return None
-    reals = max(point.reals for own in points.values() for point in own)
+    for (name, promised), own in entries.items():
+        alarms, found = ([_rate(own, part, word) for word in words] for part, words in (("alarms", sources), ("found", subsets)))
+        worst = [max((rate for rate in alarms if rate), key=lambda rate: rate.mean, default=None)] if len(sources) > 1 else []
+        rows.append([name, promised, *worst, *alarms, *found])
+    reals = max(own["reals"] for runs in entries.values() for own in runs)
     note = (
-        f"Percent, with Wilson's 95 % intervals. The threshold was set on the {reals} reals of the validation split and not "
-        "moved. A source whose interval lies above the promise breaks it: what a detector does on other people's photographs is "
-        "the worst column, not the mean."
+        f"Percent, with 95 % intervals. The threshold was set on the {reals} reals of the validation split and not moved. A "
+        "source whose interval lies above the promise breaks it: what a detector does on other people's photographs is the worst "
+        "source, not the mean."
     )
     return Table("operating", "Promised and achieved", note, columns, rows)
 
 
-def sources_table(grids: Mapping[str, SourceGrid]) -> Table | None:
+def sources_table(summary: Mapping[str, Metrics]) -> Table | None:
     """Return the AUROC of every generator against every source of reals; None with fewer than two sources."""
-    if not grids:
-        return None
-    sources = list(next(iter(next(iter(grids.values())).auroc.values())))
+    runs_of = by_detector(summary).items()
+    grids = {name: [run["sources"]["auroc"] for run in runs if "sources" in run] for name, runs in runs_of}
+    sources = _names(row for own in grids.values() for grid in own for row in grid.values())
     columns = [detector_column(), Column("subset", "Generator", "text"), *(Column(name, name) for name in sources)]
-    rows: list[list[Cell]] = [
-        [name, subset, *(cells[source] for source in sources)]
-        for name, grid in grids.items()
-        for subset, cells in grid.auroc.items()
-    ]
-    worst = "; ".join(f"{name} {' against '.join(grid.worst)}" for name, grid in grids.items())
-    note = f"AUROC in percent, of the generator's fakes against the reals of one source at a time. The worst cells: {worst}."
+    rows: list[list[Cell]] = []
+    lowest = []
+    for name, own in grids.items():
+        known = []
+        for subset in _names(own):
+            cells = [spread([grid[subset] for grid in own if subset in grid], source) for source in sources]
+            rows.append([name, subset, *cells])
+            known += [(cell.mean, subset, source) for cell, source in zip(cells, sources, strict=True) if cell]
+        lowest += [f"{name} {100 * value:.1f} ({subset} against {source})" for value, subset, source in sorted(known)[:1]]
+    if not rows:
+        return None
+    note = (
+        f"AUROC in percent, of the generator's fakes against the reals of one source at a time. The lowest: {'; '.join(lowest)}."
+    )
     return Table("sources", "Generators against sources of reals", note, columns, rows)
+
+
+def _names(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the keys of all, in the order in which they come first."""
+    return list(dict.fromkeys(name for own in mappings for name in own))
+
+
+def _rate(entries: Sequence[Mapping[str, Any]], part: str, word: str) -> Spread | None:
+    return spread([own[part][word] for own in entries if word in own[part]], "rate")

@@ -1,0 +1,46 @@
+"""What a threshold promised and what it does, source by source."""
+
+from __future__ import annotations
+
+import pytest
+
+from nullscope.report.tables.operating import operating_table, sources_table
+
+
+def run(phone: float, scan: float) -> dict:
+    """The metrics of one run, as `protocol.evaluate` has them."""
+
+    def share(rate: float) -> dict[str, float]:
+        return {"rate": rate, "rate_low": rate - 0.01, "rate_high": rate + 0.02}
+
+    alarms = {"phone": share(phone), "scan": share(scan)}
+    entry = {"promised": 0.05, "reals": 40, "threshold": 1.0, "alarms": alarms, "found": {"sd": share(0.9)}}
+    grid = {"sd": {"phone": 1 - phone, "scan": 1 - scan}, "gan": {"phone": 0.99, "scan": 0.98}}
+    return {"frozen": {"tpr_5": entry}, "sources": {"auroc": grid, "worst": ["sd", "scan"]}}
+
+
+SUMMARY = {"x-0": run(0.04, 0.5), "x-1": run(0.04, 0.6), "x-2": run(0.04, 0.7), "y-0": {}}
+
+
+def test_the_worst_source_is_named_beside_the_promise():
+    table = operating_table(SUMMARY)
+    assert [column.key for column in table.columns] == [
+        *("detector", "promised", "alarms_worst", "alarms_phone", "alarms_scan", "found_sd"),
+    ]
+    (row,) = table.rows
+    assert row[:2] == ["x", 0.05] and [cell.mean for cell in row[2:]] == pytest.approx([0.6, 0.04, 0.6, 0.9])
+    assert (row[2].seeds, row[2].span) == (3, "interval") and row[2].low < 0.5, "seeds and images in one interval"
+    assert "40 reals of the validation split" in table.note
+
+
+def test_the_lowest_cell_of_the_grid_is_named():
+    table = sources_table(SUMMARY)
+    assert [[row[0], row[1], *(round(cell.mean, 6) for cell in row[2:])] for row in table.rows] == [
+        ["x", "sd", 0.96, 0.4],
+        ["x", "gan", 0.99, 0.98],
+    ]
+    assert "The lowest: x 40.0 (sd against scan)." in table.note
+
+
+def test_without_thresholds_or_sources_there_is_no_table():
+    assert operating_table({"y-0": {}}) is None and sources_table({"y-0": {}}) is None

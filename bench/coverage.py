@@ -1,11 +1,12 @@
 """How often the protocol's 95 % intervals hold the truth, over populations of scores: the table of docs/protocol.md.
 
-usage: python bench/coverage.py [--worlds 2000] [--only PART]
+usage: python bench/coverage.py [--worlds 2000] [--only PART] [--scores scores/RUN.parquet ...]
 
 A world is a test set drawn from a known population; in 95 of 100 worlds an interval should hold the population's own number. Of
 rankings both intervals of the same resamples are shown: on the scale of the logit, which the protocol takes for AUROC and
 average precision, and percentiles, which it takes for the share of fakes found at 5 % false alarms. Two standard errors of a
-share of 95 % over 2,000 worlds are 1 point.
+share of 95 % over 2,000 worlds are 1 point. With `--scores` the populations are the clean test images of score files of the
+pipeline, drawn with replacement.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ import argparse
 from collections.abc import Callable, Iterator
 from itertools import combinations
 from multiprocessing import Pool
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from scipy.stats import norm
 from tqdm import tqdm
 
+from nullscope.core.contracts import FAKE
 from nullscope.evaluation.generators import forecast
 from nullscope.evaluation.intervals import ALPHA, newcombe, on_logit_scale, wilson
 from nullscope.evaluation.metrics import auroc, average_precision, pooled, tpr_at_fpr
 from nullscope.evaluation.paired import compare
 from nullscope.evaluation.resampling import RESAMPLES, Strata, resample, resample_schema
+from nullscope.evaluation.scores import read_test_scores
 
 Draw = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
 KEYS = {"auroc": auroc, "ap": average_precision, "tpr_5": lambda *pool: tpr_at_fpr(*pool, 0.05)}
@@ -46,6 +50,13 @@ def heavy(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
 def tied(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Scores of six values, as of a detector that answers in words."""
     return np.round(rng.normal(0, 1, n)), np.round(rng.normal(1.4, 1, n))
+
+
+def drawn_from(path: Path) -> Draw:
+    """Draw from the logits of a file of scores: a population of as many reals and fakes as it has."""
+    rows = read_test_scores(path, clean_only=True)
+    logit_N, fake_N = rows["logit"].to_numpy(), rows["label"].to_numpy() == FAKE
+    return lambda rng, n: (rng.choice(logit_N[~fake_N], n), rng.choice(logit_N[fake_N], n))
 
 
 POPULATIONS: dict[str, Draw] = {
@@ -184,7 +195,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", type=int, default=2000, help="simulated test sets of every line (default: %(default)s)")
     parser.add_argument("--only", choices=["rankings", "rates", "generators", "families"], help="one of the tables; default: all")
+    parser.add_argument("--scores", nargs="+", type=Path, metavar="FILE", help="draw from these in place of the populations")
     asked = parser.parse_args()
+    if asked.scores:
+        asked.only = "rankings"
+        POPULATIONS.clear()
+        POPULATIONS.update({path.stem: drawn_from(path) for path in asked.scores})
     with Pool() as pool:
         parts = {"rankings": lambda: rankings(asked.worlds, pool), "rates": lambda: rates(asked.worlds)}
         parts |= {"generators": lambda: generators(asked.worlds, pool), "families": lambda: families(asked.worlds, pool)}

@@ -1,0 +1,33 @@
+"""The command ``nullscope``: get data sets, judge images, look at the results, upload shards, export a tower.
+
+Each command imports what it needs when it runs: torch takes seconds, and `--help` should not.
+"""
+
+from __future__ import annotations
+
+import click
+
+from nullscope.cli import evaluate, fetch, models, predict, shards
+from nullscope.core import streams
+
+
+def run() -> None:
+    """Run the command; the script ``nullscope`` begins here."""
+    with streams.guarded():
+        main()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="nullscope")
+def main() -> None:
+    """Detectors of AI-generated images on CLIP features.
+
+    Train and compare them with `dvc repro` in a checkout of the project; judge images with `nullscope predict`.
+    """
+
+
+for command in (
+    *(predict.predict, evaluate.evaluate, evaluate.summary, fetch.fetch, shards.upload_shards),
+    *(models.import_weights, models.export),
+):
+    main.add_command(command)

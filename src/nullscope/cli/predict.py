@@ -1,0 +1,163 @@
+"""``nullscope predict``: how generated does each image look?"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nullscope.cli.shared import FOLDER
+from nullscope.core import streams
+
+if TYPE_CHECKING:
+    from nullscope.prediction import Verdict
+
+WIDE = 100_000  # columns: a path is never cut, in a pipe or in a terminal, which wraps it
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("--model", required=True, type=FOLDER, help="Folder of a trained detector, such as models/ns_net-0.")
+@click.option(
+    "--captions",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CSV with the columns source and caption, for a detector that needs captions; it writes those that are missing.",
+)
+@click.option("--anyway", is_flag=True, help="Give verdicts also with a detector that has seen nothing but rendered scenes.")
+@click.option("--json", "style", flag_value="json", help="One JSON object a line: source, logit, score, fake (or refused).")
+@click.option("--csv", "style", flag_value="csv", help="Comma-separated: source, logit, score, fake, refused.")
+def predict(images: tuple[str, ...], model: Path, captions: Path | None, anyway: bool, style: str | None) -> None:
+    """Score images: how generated does each of them look?
+
+    IMAGE is a file, a folder or archive (all files below it), a member of one (ARCHIVE::MEMBER), or - for a list of them on
+    standard input, one a line or with NUL between them.
+
+    \b
+    score  from 0 (photograph) to 1 (generated); above 0.5 counts as generated
+    logit  the same before the sigmoid: above 0 counts as generated
+
+    A score is no probability unless the detector was calibrated on images like yours. A detector that was trained on the embedded
+    world has seen nothing but rendered scenes: its scores are no verdicts, unless you say --anyway.
+
+    The exit status is 0 when all images were scored, 1 when some were refused (each is named with the reason), 2 when nothing
+    could be done, 3 when results could not be written.
+
+    \b
+    Examples:
+      nullscope predict photo.jpg --model models/ns_net-0
+      nullscope predict holiday/ --model models/ns_net-0 --csv > holiday.csv
+      find . -name '*.png' | nullscope predict - --model models/ns_net-0 --json
+    """
+    from nullscope.core import ranks
+    from nullscope.model_facts import trained_on
+    from nullscope.prediction import Judge, expand
+
+    ignored: Counter[str] = Counter()
+    try:
+        found = list(expand(_sources(images), ignored))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    files = [item for item in found if isinstance(item, str)]
+    try:
+        given = _read_captions(captions) if captions else {}
+        judge = Judge(model, workers=ranks.workers(), anyway=anyway)
+        verdicts = judge.predict_many(files, given)
+        if given and given.keys().isdisjoint(files):
+            raise ValueError(
+                f"{captions}: none of its {len(given)} captions is of an image that was asked for; the column source must hold "
+                f"the names as they are given to the command; found {min(given)!r}"
+            )
+        shown = _progress((next(verdicts) if isinstance(item, str) else item for item in found), len(found), style)
+        refused = {"json": _print_json, "csv": _print_csv, None: _print_table}[style](shown)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    click.echo(f"{_counted(len(found) - refused, refused, ignored)}; {model}: {trained_on(judge.facts)}", err=True)
+    if not judge.judges:
+        click.echo(
+            "no verdicts: this detector has never seen a photograph, nor a picture like yours (--anyway gives them)", err=True
+        )
+    sys.exit(1 if refused else 0)
+
+
+def _read_captions(path: Path) -> dict[str, str]:
+    """Return the captions of a CSV by the names of their images. Raises `ValueError` if it is no such file."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            names = reader.fieldnames or ["none"]
+            if any(names.count(name) != 1 for name in ("source", "caption")):
+                raise ValueError(f"{path}: expected the columns source and caption, found {', '.join(names)}")
+            rows = [(row["source"], (row["caption"] or "").strip()) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not CSV in UTF-8: {error}") from None
+    empty = [source for source, caption in rows if not caption]
+    if empty:
+        raise ValueError(f"{path}: the caption of {empty[0]} is empty; leave the line out, and one is written")
+    return dict(rows)
+
+
+def _sources(images: tuple[str, ...]) -> Iterator[str]:
+    for image in images:
+        if image == "-":
+            yield from streams.lines(sys.stdin)
+        else:
+            yield image
+
+
+def _counted(scored: int, refused: int, ignored: Counter[str]) -> str:
+    """Return how many files there were of each kind."""
+    reasons = ", ".join(f"{files} {why.replace('_', ' ')}" for why, files in sorted(ignored.items()))
+    return f"{scored} scored, {refused} refused, {ignored.total()} ignored" + (f" ({reasons})" if reasons else "")
+
+
+def _progress(verdicts: Iterable[Verdict], total: int, style: str | None) -> Iterable[Verdict]:
+    from tqdm import tqdm
+
+    # Lines that are printed as they come and a bar would write over each other on a terminal.
+    both_on_screen = style is not None and sys.stdout.isatty()
+    return tqdm(verdicts, total=total, unit="image", desc="predict", delay=2, leave=False, disable=both_on_screen)
+
+
+def _print_json(verdicts: Iterable[Verdict]) -> int:
+    refused = 0
+    for verdict in verdicts:
+        click.echo(json.dumps(verdict.as_dict(), ensure_ascii=not streams.holds_everything(sys.stdout), allow_nan=False))
+        refused += verdict.refused is not None
+    return refused
+
+
+def _print_csv(verdicts: Iterable[Verdict]) -> int:
+    writer = csv.DictWriter(sys.stdout, ["source", "logit", "score", "fake", "refused"], lineterminator="\n", restval="")
+    writer.writeheader()
+    refused = 0
+    for verdict in verdicts:
+        writer.writerow(verdict.as_dict())
+        refused += verdict.refused is not None
+    return refused
+
+
+def _print_table(verdicts: Iterable[Verdict]) -> int:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table, refused = Table("verdict", "score", "logit", "source", box=None, pad_edge=False), []
+    for column in table.columns[1:3]:
+        column.justify = "right"
+    for verdict in verdicts:
+        if verdict.refused is not None:
+            refused.append(verdict)
+        else:
+            word = {True: "generated", False: "real", None: "-"}[verdict.fake]
+            table.add_row(word, f"{verdict.score:.3f}", f"{verdict.logit:+.2f}", Text(streams.printable(verdict.source)))
+    if table.row_count:
+        Console(width=WIDE).print(table)
+    for verdict in refused:
+        click.echo(streams.printable(f"refused: {verdict.source}: {verdict.refused}"), err=True)
+    return len(refused)

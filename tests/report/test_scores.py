@@ -49,6 +49,19 @@ def test_the_numbers_are_those_of_the_pipeline(project, files):
     assert {path.name for path in (files / "out/tables").glob("*.csv")} >= {"summary.csv", "pairs.csv", "models.csv", "runs.csv"}
 
 
+def test_seen_generators_are_named(project, files):
+    code, said = run(files / "ns_net.csv", "--score", "logit", "--out", files / "out", "--seen", "vae", "--seen", "vq")
+    assert code == 0, said
+    found = json.loads((files / "out/metrics/ns_net.json").read_text(encoding="utf-8"))
+    expected = json.loads((project[0] / "metrics/ns_net-0.json").read_text(encoding="utf-8"))
+    seen = {name for name, row in found["subsets"].items() if row.get("seen")}
+    assert seen == {"vae", "vq"} and "count as unseen" not in said
+    values = [found["subsets"][name]["auroc"] for name in seen]
+    assert found["auroc_seen"] == pytest.approx(np.mean(values), abs=1e-6) and found["auroc"] == expected["auroc"]
+    code, said = run(files / "ns_net.csv", "--score", "logit", "--seen", "gan")
+    assert code == 2 and "--seen gan: expected generators of the test images: shuffle, unet, vae, vq" in said
+
+
 def test_thresholds_are_set_on_validation_rows_of_another_file(files):
     rng = np.random.default_rng(0)
     lines = [f"v{at},real,,{value}" for at, value in enumerate(rng.normal(-1, 1, 120))]

@@ -17,8 +17,11 @@ from nullscope.cli.shared import PATH, fail
 @click.option(
     "--val", multiple=True, type=PATH, help="Scores on which thresholds are set, a file per file of scores, of its name."
 )
+@click.option("--seen", multiple=True, metavar="GENERATOR", help="Generator that the detectors were trained on; repeatable.")
 @click.option("--out", type=PATH, metavar="FOLDER", help="Write the report there: index.html, tables, figures, metrics.")
-def evaluate(files: tuple[Path, ...], kind: str, threshold: float | None, val: tuple[Path, ...], out: Path | None) -> None:
+def evaluate(
+    files: tuple[Path, ...], kind: str, threshold: float | None, val: tuple[Path, ...], seen: tuple[str, ...], out: Path | None
+) -> None:
     """Evaluate the scores of any detectors, by the protocol of the pipeline: no model, no index, no project.
 
     SCORES is a CSV, TSV, JSON lines or Parquet file with a row per image: source (or image_id), label (real, fake), generator,
@@ -32,7 +35,8 @@ def evaluate(files: tuple[Path, ...], kind: str, threshold: float | None, val: t
 
     try:
         joined = join([read_score_file(path, kind) for path in files])
-        report = build_scores_report(joined, [read_score_file(path, kind) for path in val], logit_of(threshold, kind))
+        others = [read_score_file(path, kind) for path in val]
+        report = build_scores_report(joined, others, logit_of(threshold, kind), frozenset(seen))
         if out:
             write_scores_report(report, out)
     except (ScoreFileError, OSError) as error:

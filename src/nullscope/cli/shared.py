@@ -8,10 +8,12 @@ from typing import NoReturn
 
 import click
 
+from nullscope.core import streams
+
 PATH, FOLDER = click.Path(path_type=Path), click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 def fail(sentence: str) -> NoReturn:
     """End the program with status 2; no usage, where the command line is not what was wrong."""
-    click.echo(f"Error: {sentence}", err=True)
+    click.echo(f"Error: {streams.printable(sentence)}", err=True)
     sys.exit(2)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from threadpoolctl import threadpool_limits
 
 from nullscope.core.contracts import FAKE
 from nullscope.core.files import replacing_directory, write_json
 from nullscope.evaluation.curves import curves
 from nullscope.evaluation.metrics import THRESHOLD
-from nullscope.evaluation.protocol import evaluate_with_resamples
+from nullscope.evaluation.protocol import NONE_SEEN, evaluate_with_resamples
 from nullscope.evaluation.score_files import Joined, ScoreFile, ScoreFileError
 from nullscope.evaluation.scores import Scores
 from nullscope.report.build import Report
@@ -32,27 +32,26 @@ from nullscope.report.tables.pairs import pairs_table
 from nullscope.report.tables.summary import averages_table, forecast_table, prevalence_table, summary_table
 
 PARTS = ("index.html", "tables", "figures", "metrics")  # of a folder with a report
-UNKNOWN = "Which generators a detector was trained on is not known here: all of them count as unseen."
+UNKNOWN = "Which generators a detector was trained on is not known here (--seen): all of them count as unseen."
 
 
-def build_scores_report(joined: Joined, val: Sequence[ScoreFile] = (), threshold: float = THRESHOLD) -> Report:
+def build_scores_report(
+    joined: Joined, val: Sequence[ScoreFile] = (), threshold: float = THRESHOLD, seen: frozenset[str] = NONE_SEEN
+) -> Report:
     """Return the report on the test images of some files of scores.
 
     ``val``: scores of the same detectors on the images on which thresholds are set, if they are not in the files themselves;
-    ``threshold``: the logit above which an image is called fake. Raises `ScoreFileError` where reals or fakes are missing.
+    ``threshold``: the logit above which an image is called fake; ``seen``: the subsets of generators that all of them were
+    trained on. Raises `ScoreFileError` where reals or fakes are missing.
     """
-    tests = {own.name: own.of_split("test") for own in joined.files}
-    vals = {own.name: own.of_split("val") for own in joined.files} | {own.name: own.rows for own in val}
-    if strangers := [own.name for own in val if own.name not in tests]:
-        raise ScoreFileError(f"--val {', '.join(strangers)}: expected the name of a file of scores: {', '.join(tests)}")
-    for name, rows in tests.items():
-        if len(set(rows["label"].to_pylist())) < 2:
-            raise ScoreFileError(f"{name}: expected reals and fakes among its test images, found one kind or none")
+    tests, vals = _checked_tests(joined, seen), _checked_vals(joined, val)
     with threadpool_limits(1):
-        results = {name: evaluate_with_resamples(rows, threshold=threshold, val=vals.get(name)) for name, rows in tests.items()}
+        results = {
+            name: evaluate_with_resamples(rows, seen, threshold=threshold, val=vals.get(name)) for name, rows in tests.items()
+        }
         summary = {f"{name}-0": metrics for name, (metrics, _) in results.items()}
         tables, fixed = {name: [own] for name, (_, own) in results.items()}, frozenset(results)
-        scores = {name: _scores(rows, threshold) for name, rows in tests.items()}
+        scores = {name: _scores(rows, threshold, seen) for name, rows in tests.items()}
         drawn = {name: curves([own]) for name, own in scores.items()}
         found = [
             summary_table(summary),
@@ -69,9 +68,8 @@ def build_scores_report(joined: Joined, val: Sequence[ScoreFile] = (), threshold
             runs_table(summary),
         ]
         # Its probabilities are those of logit 0, whatever the threshold.
-        calibrated = (
-            {name: curves([_scores(rows, THRESHOLD)]) for name, rows in tests.items()} if threshold != THRESHOLD else drawn
-        )
+        at_zero = scores if threshold == THRESHOLD else {name: _scores(rows, THRESHOLD, seen) for name, rows in tests.items()}
+        calibrated = {name: curves([own]) for name, own in at_zero.items()}
         look = looks(list(results))
         with style():
             figures = [
@@ -87,7 +85,7 @@ def build_scores_report(joined: Joined, val: Sequence[ScoreFile] = (), threshold
         summary=summary,
         images={"images": len(next(iter(tests.values())))},
         headline=headline(summary, None, tables, fixed),
-        warnings=[*_left_out(joined.left_out), UNKNOWN],
+        warnings=[*_left_out(joined.left_out), *([] if seen else [UNKNOWN])],
         paragraphs={},
         definitions=definitions(captions=False, semantics=False, shortcut=False),
         tables=[table for table in found if table],
@@ -110,10 +108,30 @@ def write_scores_report(report: Report, out: Path) -> None:
             write_json(folder / "metrics" / f"{run.removesuffix('-0')}.json", metrics)
 
 
-def _scores(rows: pa.Table, threshold: float) -> Scores:
-    """Return the scores of one detector; nobody knows which generators it has seen."""
-    is_fake_N = rows["label"].to_numpy() == FAKE
-    return Scores(is_fake_N, np.zeros(len(rows), bool), rows["logit"].to_numpy() - threshold)
+def _checked_tests(joined: Joined, seen: frozenset[str]) -> dict[str, pa.Table]:
+    """Return the test images of every detector. Raises `ScoreFileError` where reals, fakes or a seen generator are missing."""
+    tests = {own.name: own.of_split("test") for own in joined.files}
+    for name, rows in tests.items():
+        fakes = set(rows.filter(pc.equal(rows["label"], FAKE))["subset"].to_pylist())
+        if not fakes or pc.all(pc.equal(rows["label"], FAKE)).as_py():
+            raise ScoreFileError(f"{name}: expected reals and fakes among its test images, found one kind or none")
+        if unknown := sorted(seen - fakes):
+            known = ", ".join(sorted(fakes))
+            raise ScoreFileError(f"--seen {', '.join(unknown)}: expected generators of the test images: {known}")
+    return tests
+
+
+def _checked_vals(joined: Joined, val: Sequence[ScoreFile]) -> dict[str, pa.Table]:
+    """Return the images on which each detector's thresholds are set. Raises `ScoreFileError` on those of another detector."""
+    vals = {own.name: own.of_split("val") for own in joined.files}
+    if strangers := [own.name for own in val if own.name not in vals]:
+        raise ScoreFileError(f"--val {', '.join(strangers)}: expected the name of a file of scores: {', '.join(vals)}")
+    return vals | {own.name: own.rows for own in val}
+
+
+def _scores(rows: pa.Table, threshold: float, seen: frozenset[str]) -> Scores:
+    is_fake_N, is_seen_N = rows["label"].to_numpy() == FAKE, pc.is_in(rows["subset"], pa.array(sorted(seen), pa.string()))
+    return Scores(is_fake_N, is_seen_N.to_numpy(), rows["logit"].to_numpy() - threshold)
 
 
 def _left_out(left_out: Mapping[str, int]) -> list[str]:

@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from tracking.synthetic import DETECTORS, STEPS, VALIDATION, Project, loss, validation
 
 from nullscope import tracking
+from nullscope.evaluation.protocol import evaluate
 from nullscope.tracking import publishing, store
 from nullscope.tracking.facts import flat_metrics, flat_params
 
@@ -235,6 +238,19 @@ def test_names_that_mlflow_refuses_are_told_apart() -> None:
     for name in flat:
         _validate_metric_name(name)
     assert sorted(value for name, value in flat.items() if name.startswith("ap")) == list(range(len(odd)))
+
+
+def test_whatever_the_protocol_says_becomes_numbers() -> None:
+    """Thresholds, sources and what was left out are tables: they stay in the file."""
+    logits = np.linspace(-3, 1, 99)
+    names = ("subset", "label", "logit", "degradation")
+    kinds = [("a", 0, logits), ("b", 0, logits), ("a", 1, logits + 2), ("c", 1, logits + 1)]
+    rows = [(subset, label, logit, clean) for clean in ("none", "jpeg_75") for subset, label, own in kinds for logit in own]
+    table = pa.table([pa.array(column) for column in zip(*rows, strict=True)], names=names)
+    metrics = evaluate(table, val=table)
+    assert {"frozen", "sources", "degradations"} <= set(metrics)
+    flat = flat_metrics(metrics)
+    assert all(isinstance(value, float) for value in flat.values()) and flat["auroc/c"] == metrics["subsets"]["c"]["auroc"]
 
 
 def test_parameters_become_text_under_dotted_names() -> None:

@@ -40,7 +40,7 @@ def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     and none of a subset under a degradation: a run then has about a hundred metrics, not thousands. The file itself is among the
     artefacts. Where two subsets get the same name without the characters that MLflow refuses, a part of a hash follows.
     """
-    named = [(key, "", value) for key, value in metrics.items() if key not in ("subsets", "degradations", "left_out")]
+    named = [(key, "", value) for key, value in metrics.items() if not isinstance(value, Mapping)]
     for section, ending in (("subsets", ""), ("degradations", "_degraded")):
         for part, values in sorted(metrics.get(section, {}).items()):
             named += [(key + ending, part, value) for key, value in values.items() if key in COMPARED]

@@ -9,8 +9,8 @@ from nullscope.core.config import leaves
 from nullscope.evaluation.paired import Tables, compare
 from nullscope.evaluation.seeds import ENOUGH
 from nullscope.evaluation.summary import Metrics, by_detector, spread
-from nullscope.report.layout import MARK, Cell, Column, Table, detector_column
-from nullscope.report.tables.pairs import FEW_SEEDS, cell_of
+from nullscope.report.layout import Cell, Column, Table, detector_column
+from nullscope.report.tables.pairs import cell_of, tested_note
 
 COMPARED = ("auroc_unseen", "f_acc_unseen")  # the numbers whose difference to the first detector is shown
 PARAMETERS = "Parameters that differ"
@@ -77,12 +77,7 @@ def _note(runs: dict[str, list[Any]]) -> str:
     seeds = max(len(own) for own in runs.values())
     note = f"Percent, {said_of(seeds)}."
     if len(runs) > 1:
-        note += f" On the right, the difference to {next(iter(runs))} in points"
-        note += (
-            f"; {MARK}: its p-value, adjusted for all detectors of the column, is below 0.05."
-            if seeds >= ENOUGH
-            else f". {FEW_SEEDS}"
-        )
+        note += f" On the right, the difference to {next(iter(runs))} in points. {tested_note('the column', [seeds >= ENOUGH])}"
     return note
 
 

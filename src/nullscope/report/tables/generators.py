@@ -10,8 +10,8 @@ from rich.console import Console
 from nullscope.evaluation.paired import Tables, compare
 from nullscope.evaluation.seeds import Spread
 from nullscope.evaluation.summary import Metrics, by_detector, spread, subsets_of
-from nullscope.report.layout import MARK, Cell, Column, Table, detector_column, print_table, yes_no
-from nullscope.report.tables.pairs import FEW_SEEDS, cell_of
+from nullscope.report.layout import Cell, Column, Table, detector_column, print_table, yes_no
+from nullscope.report.tables.pairs import cell_of, tested_note
 
 SEEN, UNSEEN = "seen", "unseen"  # whether the generator was in the training split
 
@@ -51,11 +51,8 @@ def per_generator_differences(summary: Mapping[str, Metrics], tables: Tables, fi
     cells = [cell_of(own) for own in found]
     rows = [[name, *cells[at * len(subsets) : (at + 1) * len(subsets)]] for at, name in enumerate(others)]
     note = f"AUROC less that of {first}, in points ± half the 95 % interval of each. "
-    note += f"{MARK}: p below 0.05, adjusted for the whole table. " if any(own.p is not None for own in found) else ""
-    note += "" if all(own.p is not None for own in found) else FEW_SEEDS
-    return Table(
-        "per_generator_differences", f"AUROC per generator, against {first}", note.strip(), [detector_column(), *columns], rows
-    )
+    note += tested_note("the whole table", (own.p is not None for own in found))
+    return Table("per_generator_differences", f"AUROC per generator, against {first}", note, [detector_column(), *columns], rows)
 
 
 def runs_table(summary: Mapping[str, Metrics]) -> Table:

@@ -14,10 +14,10 @@ from nullscope.evaluation.paired import Tables, compare
 from nullscope.evaluation.seeds import ENOUGH
 from nullscope.evaluation.summary import Metrics, by_detector, forecast, spread, subsets_of
 from nullscope.records.published import load_all
-from nullscope.report.layout import MARK, Cell, Column, Table, detector_column
+from nullscope.report.layout import Cell, Column, Table, detector_column
 from nullscope.report.project import Project
 from nullscope.report.tables.comparison import differences_to, said_of
-from nullscope.report.tables.pairs import FEW_SEEDS, cell_of, pairs_note
+from nullscope.report.tables.pairs import cell_of, pairs_note, tested_note
 
 MANY = 8  # detectors from which on they are ranked
 RANKED_BY = "auroc_unseen"
@@ -85,11 +85,10 @@ def leaderboard_table(
         own.insert(1, forecast(runs[name], RANKED_BY))
         rows.append([name, *own, less.get(name, ""), sizes[name].added, sizes[name].frozen])
     seeds = max(map(len, runs.values()))
-    marked = f"{MARK}: p below 0.05, adjusted for the column" if seeds >= ENOUGH else FEW_SEEDS
     note = (
         f"Percent, {said_of(seeds)}; other generators: the same number with the interval that takes the unseen generators for a "
-        f"sample. {marked.removesuffix('.')}. The table of pairs has every two. Parameters: what a detector keeps beside its "
-        "frozen networks, and the image halves of those; its cost is measured by `bench/cost.py`."
+        f"sample. {tested_note('the column', [seeds >= ENOUGH])} The table of pairs has every two. Parameters: what a detector "
+        "keeps beside its frozen networks, and the image halves of those; its cost is measured by `bench/cost.py`."
     )
     return Table("leaderboard", "Leaderboard", note, columns, rows)
 

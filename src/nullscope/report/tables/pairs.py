@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from nullscope.evaluation.paired import Difference, Tables
 from nullscope.evaluation.pairs import compare_all
@@ -15,6 +15,13 @@ FEW_SEEDS = (
     f"Fewer than {ENOUGH} seeds: nothing is tested, for another training could turn any difference around; the intervals are of "
     "other images alone."
 )
+
+
+def tested_note(family: str, tested: Iterable[bool]) -> str:
+    """Return what the star of a table means, whose p-values are adjusted for ``family``, and why some differences have none."""
+    tested = list(tested)
+    said = [f"{MARK}: p below 0.05, adjusted for {family}."] if any(tested) else []
+    return " ".join(said + ([] if all(tested) else [FEW_SEEDS]))
 
 
 def pairs_table(tables: Tables, fixed: frozenset[str]) -> Table | None:

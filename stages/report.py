@@ -1,4 +1,6 @@
-"""report: the outputs of all stages before it -> metrics/summary.json, reports/.   usage: report.py
+"""report: the outputs of all stages before it -> metrics/summary.json, metrics/compared.json, reports/.   usage: report.py
+
+`metrics/compared.json` is what DVC calls a metric: the few numbers per detector that `dvc metrics diff` and `dvc exp show` print.
 
 With one BLAS thread: a sum that threads share is rounded differently, and t-SNE would draw another map on another machine.
 """
@@ -12,11 +14,12 @@ from threadpoolctl import threadpool_limits
 
 from nullscope.core.files import replacing_directory, write_json
 from nullscope.core.ranks import launch
+from nullscope.evaluation.summary import compared
 from nullscope.report.build import build_report
 from nullscope.report.page import write_report
 from nullscope.report.tables.generators import print_summary
 
-REPORTS, SUMMARY = Path("reports"), Path("metrics/summary.json")
+REPORTS, SUMMARY, COMPARED = Path("reports"), Path("metrics/summary.json"), Path("metrics/compared.json")
 
 
 def main() -> None:
@@ -25,6 +28,7 @@ def main() -> None:
     with replacing_directory(REPORTS) as out:
         write_report(report, out)
     write_json(SUMMARY, report.summary)
+    write_json(COMPARED, compared(report.summary))
     print_summary(report.summary, Console())
     print(f"report: {', '.join(report.runs)} -> {REPORTS / 'index.html'}, {REPORTS}/tables, {REPORTS}/figures, {SUMMARY}")
 

@@ -261,12 +261,13 @@ def write_model(root: Path, run: Run, plan: Plan) -> None:
     )
     if run.is_official:
         return
-    rng, lines = np.random.default_rng(seed), ["step,epoch,phase,loss,bce,contrastive"]
+    rng, lines = np.random.default_rng(seed), ["step,epoch,phase,loss,bce,contrastive,val_ap"]
     for step in range(120):
         bce = 0.7 * np.exp(-step / 40) + 0.02 * rng.random()
         contrastive = "" if step < 40 else f"{0.5 - step / 400:.6g}"
         phase, total = "probe" if step < 40 else "lora", bce + float(contrastive or 0)
-        lines.append(f"{step},{step // 40},{phase},{total:.6g},{bce:.6g},{contrastive}")
+        val_ap = f"{0.6 + step / 400:.6g}" if step % 40 == 39 else ""
+        lines.append(f"{step},{step // 40},{phase},{total:.6g},{bce:.6g},{contrastive},{val_ap}")
     (folder / "history.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -85,7 +85,7 @@ def test_page_needs_nothing_from_outside(project, page):
 
 def test_every_image_says_what_it_shows(project, page):
     alts = [image["alt"] for image in page.all("img")]
-    assert len(alts) == len(set(alts)) == 12
+    assert len(alts) == len(set(alts)) == 13
     assert all(len(alt) > 60 for alt in alts)
     reals = [json.loads((project[0] / f"metrics/clip_lora-{seed}.json").read_text())["r_acc"] for seed in (0, 1)]
     assert any(f"clip_lora: reals {100 * np.mean(reals):.1f} %" in alt for alt in alts)
@@ -175,7 +175,7 @@ def test_tables_and_figures_lie_beside_the_page(project):
     files = {file.name for file in (project[0] / "reports/tables").iterdir()}
     assert files == {f"{table}.{suffix}" for table in tables for suffix in ("csv", "md", "tex")}
     figures = {"generators", "roc", "logits", "calibration", "training", "examples", "features", "shortcut", "semantics"}
-    figures |= {"robustness", "comparison", "costs"}
+    figures |= {"robustness", "comparison", "costs", "validation"}
     assert {file.name for file in (project[0] / "reports/figures").iterdir()} == {f"{figure}.png" for figure in figures}
 
 

@@ -9,9 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nullscope.core.runs import detector_of
+from nullscope.evaluation.metrics import rounded
 from nullscope.evaluation.seeds import Spread, estimate, over_seeds, over_seeds_and_images
 
 Metrics = Mapping[str, Any]  # of one run
+# What people compare first; where no generator is unseen (or no reals are enough for a false-positive rate), the next of a line.
+COMPARED = (("r_acc",), ("tpr_5_unseen", "tpr_5", "f_acc_unseen", "f_acc"), ("auroc_unseen", "auroc"))
 
 
 def by_detector(summary: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -48,6 +51,15 @@ def difference(runs: Sequence[Mapping[str, Any]], first: Sequence[Mapping[str, A
     runs, first = (own * (len(other) if len(own) == 1 else 1) for own, other in ((list(runs), first), (list(first), runs)))
     pairs = [(run[key], other[key]) for run, other in zip(runs, first, strict=True) if key in run and key in other]
     return estimate([own - other for own, other in pairs]) if pairs else None
+
+
+def compared(summary: Mapping[str, Metrics]) -> dict[str, dict[str, float]]:
+    """Return the numbers by which people compare experiments, per detector: means over its seeds (`COMPARED`)."""
+    found: dict[str, dict[str, float]] = {}
+    for name, runs in by_detector(summary).items():
+        keys = [next((key for key in keys if any(key in run for run in runs)), None) for keys in COMPARED]
+        found[name] = {key: rounded(spread(runs, key).mean) for key in keys if key}
+    return found
 
 
 def subsets_of(summary: Mapping[str, Metrics]) -> dict[str, bool]:

@@ -25,6 +25,7 @@ from nullscope.report.figures.robustness import robustness_figure
 from nullscope.report.figures.training import training_figure, validation_figure
 from nullscope.report.headline import differences, headline
 from nullscope.report.layout import Table
+from nullscope.report.plots import plot_files
 from nullscope.report.project import (
     DAGGER,
     Project,
@@ -73,6 +74,7 @@ class Report:
     definitions: dict[str, str]
     tables: list[Table]
     figures: list[Figure]
+    plots: dict[str, str]  # name of a file -> its text, for `dvc plots`
 
 
 def build_report(root: Path) -> Report:
@@ -153,6 +155,7 @@ def build_report(root: Path) -> Report:
         definitions=definitions(captions=bool(captions), semantics=bool(semantics), shortcut=bool(shortcut)),
         tables=[marked(table) for table in tables if table],
         figures=[_explained(figure) for figure in figures if figure],
+        plots=plot_files(summary, drawn, histories),
     )
 
 

@@ -22,7 +22,7 @@ STRONGEST = 0.32  # of the shade: dark text stays readable on it
 
 
 def write_report(report: Report, out: Path) -> None:
-    """Write index.html, tables/*.csv, *.md and *.tex and figures/*.png into the folder ``out``."""
+    """Write index.html, tables/*.csv, *.md and *.tex, figures/*.png and plots/*.csv into the folder ``out``."""
     for folder in ("tables", "figures"):
         (out / folder).mkdir()
     for table in report.tables:
@@ -31,6 +31,9 @@ def write_report(report: Report, out: Path) -> None:
         (out / "tables" / f"{table.name}.tex").write_text(to_latex(table), encoding="utf-8")
     for figure in report.figures:
         (out / "figures" / f"{figure.name}.png").write_bytes(figure.png)
+    for name, content in report.plots.items():
+        (out / "plots").mkdir(exist_ok=True)
+        (out / "plots" / name).write_text(content, encoding="utf-8")
     (out / "index.html").write_text(render(report), encoding="utf-8")
 
 

@@ -90,6 +90,7 @@ def build_scores_report(
         definitions=definitions(captions=False, semantics=False, shortcut=False),
         tables=[table for table in found if table],
         figures=[figure for figure in figures if figure],
+        plots={},
     )
 
 

@@ -18,6 +18,14 @@ STEPS = 30
 VALIDATION = ("val_loss", "val_ap", "val_auroc")
 SUBSETS = {"progan": 0.9, "sd v1.5 (img2img)": 0.6, "sd v1.5 [img2img]": 0.5, "a/../b": 0.4}  # names that MLflow refuses
 
+LOCK = """schema: '2.0'
+stages:
+  index:
+    cmd: python stages/index.py
+    outs:
+    - {path: data/index.parquet, hash: md5, md5: 0123456789abcdef0123456789abcdef, size: 9}
+"""
+
 
 class Project:
     """A project in a folder, with the two models trained and evaluated."""
@@ -25,8 +33,9 @@ class Project:
     def __init__(self, root: Path) -> None:
         self.root = root
         (root / "dvc.yaml").write_text("stages: {}\n")
-        (root / "dvc.lock").write_text("schema: '2.0'\n")
-        (root / "params.yaml").write_text(f"run:\n  detectors: [{', '.join(DETECTORS)}]\n  seeds: [0]\n  official: []\n")
+        (root / "dvc.lock").write_text(LOCK)
+        run = f"run:\n  detectors: [{', '.join(DETECTORS)}]\n  seeds: [0]\n  official: []\n"
+        (root / "params.yaml").write_text(f"dataset:\n  name: world\n{run}")
         for name in DETECTORS:
             self.train(name)
             self.evaluate(name)
@@ -37,12 +46,12 @@ class Project:
     def params(self) -> dict:
         return {"lr": 0.0001, "lora": {"rank": 6}, "note": "x" * 7000}
 
-    def train(self, name: str, weights: bytes = b"weights") -> Path:
-        folder = self.root / "models" / f"{name}-0"
+    def train(self, name: str, weights: bytes = b"weights", seed: int = 0) -> Path:
+        folder = self.root / "models" / f"{name}-{seed}"
         (folder / "clip").mkdir(parents=True, exist_ok=True)
         (folder / "clip" / "model.safetensors").write_bytes(b"the frozen tower")
-        (folder / "weights.safetensors").write_bytes(weights + name.encode())
-        facts = {"detector": name, "seed": 0, "format": 1, "params": self.params(), "patches": {"patch_px": 16}}
+        (folder / "weights.safetensors").write_bytes(weights + f"{name}{seed or ''}".encode())
+        facts = {"detector": name, "seed": seed, "format": 1, "params": self.params(), "patches": {"patch_px": 16}}
         (folder / "detector.json").write_text(json.dumps(facts))
         with open(folder / "history.csv", "w", newline="") as file:
             rows = csv.writer(file)

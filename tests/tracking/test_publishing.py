@@ -102,7 +102,9 @@ def test_a_new_model_supersedes_and_the_old_run_stays(project: Project) -> None:
 
 
 def test_released_weights_are_a_run_without_a_seed_or_a_curve(project: Project) -> None:
-    (project.root / "params.yaml").write_text("run: {detectors: [ns_net], seeds: [0], official: [npr_official, npr_new]}\n")
+    (project.root / "params.yaml").write_text(
+        "dataset: {name: world}\nrun: {detectors: [ns_net], seeds: [0], official: [npr_official, npr_new]}\n"
+    )
     folder = project.root / "models" / "npr_official"
     folder.mkdir()
     (folder / "weights.safetensors").write_bytes(b"released")
@@ -122,7 +124,7 @@ def test_released_weights_are_a_run_without_a_seed_or_a_curve(project: Project) 
 
 def test_a_detector_that_left_the_parameters_is_not_current(project: Project) -> None:
     tracking.publish(project.root)
-    (project.root / "params.yaml").write_text("run:\n  detectors: [clip_lora]\n  seeds: [0]\n  official: []\n")
+    (project.root / "params.yaml").write_text("dataset: {name: world}\nrun: {detectors: [clip_lora], seeds: [0], official: []}\n")
     tracking.publish(project.root)
     assert project.run("ns_net").data.tags["nullscope.current"] == "false"
 

@@ -16,7 +16,6 @@ import pytest
 from tracking.synthetic import Project
 
 from nullscope import tracking
-from nullscope.tracking import store
 from nullscope.tracking.address import project_root, shown
 
 
@@ -35,14 +34,6 @@ def test_four_at_once_prepare_an_empty_database(bare: Project) -> None:
 def test_importing_is_cheap() -> None:
     script = "import sys, nullscope.tracking; print(sorted({'mlflow', 'sqlalchemy', 'torch', 'pandas'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
-
-
-def test_only_tracking_imports_mlflow() -> None:
-    root = Path(store.__file__).parents[3]
-    files = [*(root / "src").rglob("*.py"), *(root / "stages").rglob("*.py")]
-    importing = {file for file in files if re.search(r"^\s*(import|from) mlflow", file.read_text(encoding="utf-8"), re.MULTILINE)}
-    assert importing
-    assert {file.parent.name for file in importing} == {"tracking"}
 
 
 def test_a_copy_that_dvc_makes_for_an_experiment_belongs_to_its_project(tmp_path: Path) -> None:

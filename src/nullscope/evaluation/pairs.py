@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 import pyarrow as pa
 
+from nullscope.evaluation.intervals import ALPHA
 from nullscope.evaluation.metrics import THRESHOLD
 from nullscope.evaluation.paired import Difference, McNemar, Tables, compare, delong, holm, mcnemar
 from nullscope.evaluation.scores import Scores
@@ -43,6 +44,28 @@ def compare_all(tables: Tables, keys: Sequence[str], *, fixed: frozenset[str]) -
     pairs = list(combinations(tables, 2))
     means = {key: compare(tables, [(*pair, key) for pair in pairs], fixed=fixed) for key in keys}
     return [Pair(*pair, {key: own[at] for key, own in means.items()}, _ahead(tables, *pair)) for at, pair in enumerate(pairs)]
+
+
+def rivals(first: str, others: Sequence[str], tables: Tables, key: str, fixed: frozenset[str]) -> dict[str, float | None]:
+    """Return for each of ``others`` the p-value of its difference to ``first``; None where there are too few seeds to test it.
+
+    Who is first was seen, so all pairs of all of them are one family.
+    """
+    pairs = list(combinations([first, *others], 2))
+    found = compare(tables, [(*pair, key) for pair in pairs], fixed=fixed)
+    return {second: own.p for (one, second), own in zip(pairs, found, strict=True) if one == first}
+
+
+def champion(tables: Tables, key: str) -> str | None:
+    """Return the detector with the highest ``key`` if the test tells it from all others; None where nothing is separable.
+
+    ``tables``: of detectors that were trained here, their resamples. One detector alone has beaten nobody.
+    """
+    if len(tables) < 2 or not all(key in table.column_names for own in tables.values() for table in own):
+        return None
+    first, *others = sorted(tables, key=lambda name: -_mean(tables[name], key))
+    p = rivals(first, others, tables, key, frozenset()).values()
+    return first if all(value is not None and value < ALPHA for value in p) else None
 
 
 def compare_models(names: Sequence[str], read: Callable[[str], Scores]) -> list[Models]:

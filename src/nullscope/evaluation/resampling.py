@@ -21,6 +21,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 from nullscope.core.contracts import FAKE, REAL
 from nullscope.evaluation.metrics import alarms_allowed
 from nullscope.evaluation.reals import reals_for
+from nullscope.tables.parquet import read_schema, read_table
 
 RESAMPLES = 1000
 SEED = "bootstrap"  # the draws' name; another one would be other draws, as would another version of numpy's generator
@@ -130,6 +132,11 @@ def resample_table(observed: Mapping[str, float], resamples: Resamples, strata: 
     columns = [np.concatenate([[observed[key]], resamples[key]]) for key in keys]
     numbers = np.arange(RESAMPLES + 1, dtype=np.int32)
     return pa.table([numbers, *columns], schema=resample_schema(keys).with_metadata({"strata": strata.fingerprint}))
+
+
+def read_resamples(path: Path) -> pa.Table:
+    """Return the table of ``data/evaluated/<run>.parquet``. Raises `ContractError` on other columns than `resample_schema`'s."""
+    return read_table(path, resample_schema(read_schema(path).names[1:]))
 
 
 def _hash_of(rows: pa.Table, columns: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ from nullscope.evaluation.metrics import rounded
 from nullscope.evaluation.seeds import Spread, estimate, over_seeds, over_seeds_and_images
 
 Metrics = Mapping[str, Any]  # of one run
+BEST_BY = "mean_balanced"  # the number by which a detector is called the best
 # What people compare first; where no generator is unseen (or no reals are enough for a false-positive rate), the next of a line.
 COMPARED = (("r_acc",), ("tpr_5_unseen", "tpr_5", "f_acc_unseen", "f_acc"), ("auroc_unseen", "auroc"))
 

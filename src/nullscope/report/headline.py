@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
 
 from nullscope.evaluation.intervals import ALPHA
-from nullscope.evaluation.paired import Tables, compare
+from nullscope.evaluation.paired import Tables
+from nullscope.evaluation.pairs import rivals
 from nullscope.evaluation.seeds import Spread, is_significant
 from nullscope.evaluation.shortcut import Shortcut
-from nullscope.evaluation.summary import Metrics, by_detector, spread, subsets_of
+from nullscope.evaluation.summary import BEST_BY, Metrics, by_detector, spread, subsets_of
 from nullscope.report.project import is_official
 from nullscope.report.sentences import listed, mean_text, percent, points
 from nullscope.report.tables.comparison import differences_to
 
 MANY = 3  # detectors without a clear difference: more than these are counted, not named
-BEST_BY = "mean_balanced"  # the number by which a detector is called the best
 ONE_SIDED = 0.1  # a detector that is right on less of one kind calls nearly everything the other kind
 
 
@@ -77,10 +76,8 @@ def _best(runs: Mapping[str, Sequence[Metrics]], tables: Tables, fixed: frozense
 
 
 def _rivals(first: str, others: Sequence[str], tables: Tables, fixed: frozenset[str]) -> str:
-    """Return which of the others the test tells apart from the first. Who is first was seen: all pairs are one family."""
-    pairs = list(combinations([first, *others], 2))
-    found = compare(tables, [(*pair, BEST_BY) for pair in pairs], fixed=fixed)
-    p = {second: own.p for (one, second), own in zip(pairs, found, strict=True) if one == first}
+    """Return which of the others the test tells apart from the first."""
+    p = rivals(first, others, tables, BEST_BY, fixed)
     if None in p.values():
         seeds = min(len(tables[name]) for name in [first, *others])
         words = "One seed" if seeds == 1 else f"{seeds} seeds"

@@ -16,14 +16,14 @@ import pyarrow as pa
 from nullscope.core.config import read_params, section_of
 from nullscope.core.contracts import ContractError
 from nullscope.core.runs import detector_of, runs_of
+from nullscope.evaluation import resampling
 from nullscope.evaluation.history import History, read_history
 from nullscope.evaluation.protocol import PROTOCOL
 from nullscope.evaluation.releases import Releases, releases
-from nullscope.evaluation.resampling import resample_schema
 from nullscope.evaluation.scores import IndexGroup, index_counts
 from nullscope.evaluation.summary import Metrics
 from nullscope.tables.index import INDEX
-from nullscope.tables.parquet import read_batches, read_schema, read_table
+from nullscope.tables.parquet import read_batches
 
 DAGGER = "†"  # behind the name of weights that a detector's authors released, wherever the report names them
 Models = dict[str, dict[str, Any]]  # detector -> the content of detector.json of its first seed
@@ -103,8 +103,8 @@ def read_histories(project: Project) -> dict[str, list[History]]:
 
 def read_resamples(project: Project) -> dict[str, list[pa.Table]]:
     """Return the bootstrap's resamples of every detector, one table per seed (`resampling.resample_table`)."""
-    paths = {name: [project.root / f"data/evaluated/{run}.parquet" for run in runs] for name, runs in project.runs.items()}
-    return {name: [read_table(path, resample_schema(read_schema(path).names[1:])) for path in own] for name, own in paths.items()}
+    folder = project.root / "data/evaluated"
+    return {name: [resampling.read_resamples(folder / f"{run}.parquet") for run in runs] for name, runs in project.runs.items()}
 
 
 def read_json(path: Path, stage: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """MLflow, where the results of the pipeline are published. The only room that imports it.
 
 The record is what DVC keeps (``models/``, ``metrics/``); no stage reads MLflow. Importing this package is cheap: MLflow itself
-takes more than a second and is imported by the first call that needs it.
+takes more than a second and is imported by the first call that needs it. `tracking.registry` is for whoever publishes: it
+compares detectors, and what does that takes another second to import.
 """
 
 from nullscope.tracking.address import TrackingError, tracking_uri

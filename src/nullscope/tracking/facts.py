@@ -21,6 +21,7 @@ TRAINING = "nullscope.training"  # hash of what determines a training: what an i
 PUBLISHED = "nullscope.metrics"  # hash of the metrics and the report that the run shows; written last
 CURRENT = "nullscope.current"  # whether this is the model in the project that published last
 CURVE = "train/"  # before the name of what was logged per step
+SYSTEM = "system/"  # before the name of what the training cost its machine; MLflow shows it on a page of its own
 COMPARED = ("acc", "ap", "auroc", "r_acc", "f_acc")  # what is shown of every subset and degradation
 
 FROZEN = ("clip", "blip", "convnext")  # the frozen encoders in a model folder: gigabytes, and the same in every run

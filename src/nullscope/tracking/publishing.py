@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from nullscope.core import runs
-from nullscope.core.config import read_params
+from nullscope.core.config import read_params, section_of
 from nullscope.core.files import content_sha256, sha256
 from nullscope.evaluation.history import read_history
 from nullscope.tracking.address import TrackingError, say, switched_on, tracking_uri
@@ -23,6 +25,7 @@ from nullscope.tracking.facts import (
     CURVE,
     MODEL,
     PUBLISHED,
+    SYSTEM,
     flat_metrics,
     flat_params,
     machine_tags,
@@ -31,9 +34,13 @@ from nullscope.tracking.facts import (
 )
 from nullscope.tracking.store import Store, explained, locked, open_store, patience
 from nullscope.tracking.training import logged_steps, run_tags
+from nullscope.tracking.view import share_view
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+
+INDEX = "data/index.parquet"  # the output that stands for a data set: one row per image, with the hash of its bytes
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,7 @@ def publish(root: Path) -> list[Row]:
     wanted = runs.runs_of(read_params(root / "params.yaml"))
     store = open_store(root)
     with explained(tracking_uri(root)), locked(store.lock), patience(retries=3, timeout_s=60):
+        share_view(store)
         done = [_publish_model(store, _Model(root, run)) for run in wanted]
         _retire(store, {run.name for run in wanted}, {row.name: run_id for row, run_id in done})
     return [row for row, _ in done]
@@ -126,6 +134,8 @@ def _fill(store: Store, model: _Model, run: Run, shown: str) -> None:
     params, metrics = _new_params(model, run), [*_curves(store, model, run), *_changed_metrics(model, run)]
     client.log_batch(run_id, tags=run_tags({PUBLISHED: "in progress"}))
     client.log_batch(run_id, params=params, metrics=metrics)
+    if not run.inputs.dataset_inputs:
+        client.log_inputs(run_id, _datasets(model))
     for file in model_files(model.folder):
         client.log_artifact(run_id, str(file), _artifact_folder("model", file.relative_to(model.folder)))
     for file in model.shown_files():
@@ -150,6 +160,29 @@ def _new_params(model: _Model, run: Run) -> list[Any]:
         name, live = model.run.name, run.info.run_id
         say(f"{name}: the live run {live} was given other values of {', '.join(other)} than detector.json holds")
     return [Param(key, value) for key, value in params.items() if key not in run.data.params]
+
+
+def _datasets(model: _Model) -> list[Any]:
+    """Return the data set of a model as MLflow has it: name, digest and source of the index that dvc.lock names.
+
+    Weights that were not trained here were tested on it only. Without dvc.lock (nothing was run yet) there is none.
+    """
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    digest = _locked_md5(model.root / "dvc.lock", INDEX)
+    if not digest:
+        return []
+    context = "evaluation" if model.run.is_official else "training, evaluation"
+    source = json.dumps({"dvc": INDEX, "md5": digest})
+    name = section_of(read_params(model.root / "params.yaml"), "dataset.name")
+    return [DatasetInput(Dataset(name, digest, "dvc", source), [InputTag("mlflow.data.context", context)])]
+
+
+def _locked_md5(lock: Path, output: str) -> str:
+    """Return the MD5 that dvc.lock has of an output, empty where it has none."""
+    stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {}) if lock.is_file() else {}
+    found = (own["md5"] for stage in stages.values() for own in stage.get("outs", []) if own["path"] == output)
+    return next(found, "")
 
 
 def _curves(store: Store, model: _Model, run: Run) -> list[Any]:
@@ -185,7 +218,7 @@ def _changed_metrics(model: _Model, run: Run) -> list[Any]:
     metrics, now = model.metrics(), _now_ms()
     if not metrics:
         return []
-    known = {name: value for name, value in run.data.metrics.items() if not name.startswith(CURVE)}
+    known = {name: value for name, value in run.data.metrics.items() if not name.startswith((CURVE, SYSTEM))}
     gone = {name: math.nan for name, value in known.items() if name not in metrics and not math.isnan(value)}
     changed = {name: value for name, value in metrics.items() if known.get(name) != value} | gone
     return [Metric(name, value, now, 0) for name, value in changed.items()]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from nullscope.core import ranks
 from nullscope.core.files import replacing
+from nullscope.tracking import view
 from nullscope.tracking.address import SWITCH, TrackingError, project_root, shown, sqlite_file, switched_on, tracking_uri
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def open_store(start: Path) -> Store:
 
 def viewer(start: Path = Path()) -> str:
     """Return how to look at the runs: the command that serves them, unless a server does, and the page."""
-    uri, page = tracking_uri(start), f"/#/experiments/{open_store(start).experiment_id}/runs?{VIEW}"
+    shared = f"viewStateShareKey={view.KEY}"
+    uri, page = tracking_uri(start), f"/#/experiments/{open_store(start).experiment_id}/runs?{VIEW}&{shared}"
     if uri.startswith("http"):
         return f"{shown(uri).rstrip('/')}{page}"
     return f"mlflow ui --backend-store-uri {shlex.quote(shown(uri))}\nand open http://127.0.0.1:5000{page}"

@@ -24,6 +24,7 @@ from nullscope.tracking.facts import (
     training_key,
 )
 from nullscope.tracking.store import Store, open_store, patience
+from nullscope.tracking.system import System
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
@@ -76,6 +77,7 @@ class _Sender(Recorder):
 
     def __init__(self, store: Store, run_id: str, sent: set[tuple[str, int]]) -> None:
         self._store, self._run_id, self._sent = store, run_id, sent
+        self._system = System()
         self._pending: list[tuple[int, int, dict[str, float]]] = []  # appended to by one thread, shortened by the other
         self._tags: dict[str, str] = {}
         self._status = ""
@@ -107,7 +109,8 @@ class _Sender(Recorder):
         """Send everything there is, and end the run if there is a ``status``. Returns whether the store took it."""
         steps = self._pending[:]
         try:
-            self._store.client.log_batch(self._run_id, metrics=self._metrics(steps), tags=run_tags(self._tags))
+            metrics = [*self._metrics(steps), *self._system.sample()]
+            self._store.client.log_batch(self._run_id, metrics=metrics, tags=run_tags(self._tags))
             if status:
                 self._store.client.set_terminated(self._run_id, status=status)
         except Exception as error:  # whatever it is, the training is worth more

@@ -1,0 +1,118 @@
+"""Models as MLflow's own: logged once, registered, and a champion only where the test finds one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from report.resampled import resampled
+from tracking.synthetic import DETECTORS, Project
+
+from nullscope import tracking
+from nullscope.tables.parquet import write_table
+from nullscope.tracking import registry, store, view
+
+NAME = "nullscope-world"
+
+
+def logged(project: Project) -> dict[str, str]:
+    """The logged models of the project: identifier -> run."""
+    opened = store.open_store(project.root)
+    runs = {run.info.run_id: run.info.run_name for run in project.runs()}
+    found = opened.client.search_logged_models([opened.experiment_id])
+    return {model.model_id: runs[model.source_run_id] for model in found}
+
+
+def champion(project: Project) -> str | None:
+    """The run behind the alias, None where nobody has it."""
+    from mlflow.exceptions import MlflowException
+
+    client = store.open_store(project.root).client
+    try:
+        version = client.get_model_version_by_alias(NAME, "champion")
+    except MlflowException:
+        return None
+    assert version.tags["nullscope.chosen_by"] == "mean_balanced"
+    return client.get_run(version.run_id).info.run_name
+
+
+def test_every_run_has_one_model_with_what_serves_it(project: Project) -> None:
+    tracking.publish(project.root)
+    first = registry.register(project.root)
+    assert first.name == NAME and set(first.versions) == {f"{name}-0" for name in DETECTORS} and first.champion is None
+    assert registry.register(project.root) == first, "again: nothing new"
+    models = logged(project)
+    assert sorted(models.values()) == ["clip_lora-0", "ns_net-0"]
+    folder = next((project.root / "mlartifacts").rglob("MLmodel")).parent
+    text = (folder / "MLmodel").read_text()
+    assert "binary" in text and "served.py" in text and (folder / "input_example.json").is_file()
+    assert "torch==" in (folder / "requirements.txt").read_text()
+    assert next(folder.glob("artifacts/*/clip/model.safetensors")).read_bytes() == b"the frozen tower"
+    code = {path.relative_to(folder / "code/nullscope").as_posix() for path in (folder / "code/nullscope").rglob("*.py")}
+    assert {"prediction.py", "served.py", "detectors/base.py"} <= code and not any(name.startswith("report/") for name in code)
+
+
+def test_a_publication_that_was_killed_leaves_no_second_model(project: Project) -> None:
+    tracking.publish(project.root)
+    registry.register(project.root)
+    client = store.open_store(project.root).client
+    client.delete_tag(project.run("ns_net").info.run_id, registry.LOGGED)  # killed between the model and the tag
+    registry.register(project.root)
+    assert sorted(logged(project).values()) == ["clip_lora-0", "ns_net-0"]
+
+
+def seeds_of(project: Project, means: dict[str, float]) -> None:
+    """Give every detector three seeds, whose balanced accuracy lies around its mean."""
+    detectors = ", ".join(means)
+    text = f"dataset: {{name: world}}\nrun: {{detectors: [{detectors}], seeds: [0, 1, 2], official: []}}\n"
+    (project.root / "params.yaml").write_text(text)
+    for name, mean in means.items():
+        for seed in range(3):
+            project.train(name, seed=seed)
+            table = resampled({"mean_balanced": mean + 0.001 * seed}, seed)
+            write_table(project.root / f"data/evaluated/{name}-{seed}.parquet", table, table.schema)
+
+
+def test_the_champion_is_told_apart_or_there_is_none(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of its seeds the one with the best validation, here the first of equals; the alias goes when the difference does."""
+    monkeypatch.setattr(registry, "LIMIT", 0)  # so that the champion alone is logged, whatever its size
+    seeds_of(project, {"clip_lora": 0.8, "ns_net": 0.9})
+    tracking.publish(project.root)
+    found = registry.register(project.root)
+    assert (found.champion, list(found.versions), champion(project)) == ("ns_net-0", ["ns_net-0"], "ns_net-0")
+    assert len(found.too_large) == 5
+    seeds_of(project, {"clip_lora": 0.95, "ns_net": 0.9})
+    assert registry.register(project.root).champion == "clip_lora-0" == champion(project)
+    seeds_of(project, {"clip_lora": 0.9, "ns_net": 0.9})
+    assert registry.register(project.root).champion is None is champion(project)
+    (project.root / "data/evaluated/ns_net-1.parquet").unlink()
+    assert registry.register(project.root).champion is None, "not evaluated: nothing is claimed"
+
+
+def test_nothing_is_registered_where_nothing_is_tracked(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NULLSCOPE_TRACKING", "off")
+    assert registry.register(project.root) is None
+
+
+def test_every_run_names_its_data_set(project: Project) -> None:
+    tracking.publish(project.root)
+    tracking.publish(project.root)
+    for run in project.runs():
+        (used,) = run.inputs.dataset_inputs
+        assert (used.dataset.name, used.dataset.digest) == ("world", "0123456789abcdef0123456789abcdef")
+        assert [tag.value for tag in used.tags] == ["training, evaluation"] and "data/index.parquet" in used.dataset.source
+
+
+def test_the_list_of_runs_opens_with_what_people_compare(project: Project) -> None:
+    tracking.publish(project.root)
+    opened = store.open_store(project.root)
+    state = opened.client.get_experiment(opened.experiment_id).tags[view.TAG]
+    assert "metrics.`auroc_unseen`" in state and "tags.`nullscope.weights`" in state
+    assert f"viewStateShareKey={view.KEY}" in tracking.viewer(project.root)
+
+
+def test_a_folder_is_as_large_as_its_files(tmp_path: Path) -> None:
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "a").write_bytes(b"12345")
+    (tmp_path / "clip/b").write_bytes(b"1234")
+    assert registry.size_of(tmp_path) == 9

@@ -175,7 +175,7 @@ def _datasets(model: _Model) -> list[Any]:
     context = "evaluation" if model.run.is_official else "training, evaluation"
     source = json.dumps({"dvc": INDEX, "md5": digest})
     name = section_of(read_params(model.root / "params.yaml"), "dataset.name")
-    return [DatasetInput(Dataset(name, digest, "dvc", source), [InputTag("mlflow.data.context", context)])]
+    return [DatasetInput(Dataset(name, digest[:8], "dvc", source), [InputTag("mlflow.data.context", context)])]
 
 
 def _locked_md5(lock: Path, output: str) -> str:

@@ -89,6 +89,14 @@ def test_the_champion_is_told_apart_or_there_is_none(project: Project, monkeypat
     assert registry.register(project.root).champion is None, "not evaluated: nothing is claimed"
 
 
+def test_a_model_of_another_project_is_not_taken_for_this_one(project: Project) -> None:
+    """Two clones publish to one server: under the name of a run there may be the other one's model, and not the one here."""
+    tracking.publish(project.root)
+    project.train("ns_net", b"other weights")
+    found = registry.register(project.root)
+    assert list(found.versions) == ["clip_lora-0"] and sorted(logged(project).values()) == ["clip_lora-0"]
+
+
 def test_nothing_is_registered_where_nothing_is_tracked(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NULLSCOPE_TRACKING", "off")
     assert registry.register(project.root) is None

@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Any
 from nullscope import detectors
 from nullscope.core import imports, runs
 from nullscope.core.config import read_params, section_of
+from nullscope.core.files import content_sha256
 from nullscope.evaluation.history import read_history
 from nullscope.evaluation.pairs import champion
 from nullscope.evaluation.resampling import read_resamples
 from nullscope.evaluation.summary import BEST_BY
 from nullscope.tracking.address import switched_on, tracking_uri
-from nullscope.tracking.facts import CURRENT
+from nullscope.tracking.facts import CURRENT, MODEL, model_files
 from nullscope.tracking.store import Store, explained, locked, open_store, patience
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ CHAMPION, CHOSEN_BY = "champion", "nullscope.chosen_by"  # alias of a version, a
 NAME = "detector"  # of a logged model, within its run
 # Bytes of a model folder that every run logs. A frozen ViT-L/14 is larger and the same in every run: only the champion has it.
 LIMIT = 256 * 2**20
-SERVED = "nullscope.served"
+SERVED, FACTS = "nullscope.served", "detector.json"
 NEEDED = ("torch", "open_clip_torch", "peft", "transformers", "safetensors", "numpy", "scipy", "pandas", "pillow", "pyarrow")
 
 
@@ -65,11 +66,9 @@ def register(root: Path) -> Registered | None:
     if not switched_on():
         return None
     params = read_params(root / "params.yaml")
-    names = {run.name for run in runs.runs_of(params)}
     store, name = open_store(root), f"nullscope-{section_of(params, 'dataset.name')}"
     with explained(tracking_uri(root)), locked(store.lock), patience(retries=3, timeout_s=60):
-        current = store.client.search_runs([store.experiment_id], f"tags.`{CURRENT}` = 'true'")
-        found = {run.info.run_name: run for run in current if run.info.run_name in names}
+        found = _published(store, root, runs.runs_of(params))
         best = _champion(root, runs.runs_of(params), found)
         versions: dict[str, str] = {}
         too_large = []
@@ -83,6 +82,14 @@ def register(root: Path) -> Registered | None:
         if versions:
             _crown(store, name, versions.get(best or ""))
     return Registered(name, versions, best, too_large)
+
+
+def _published(store: Store, root: Path, wanted: Sequence[runs.Run]) -> dict[str, Run]:
+    """Return the runs of the models that lie here, by name: another project may have published other models under these names."""
+    current = store.client.search_runs([store.experiment_id], f"tags.`{CURRENT}` = 'true'")
+    folders = {run.name: root / "models" / run.name for run in wanted}
+    digests = {name: content_sha256(model_files(path), path) for name, path in folders.items() if (path / FACTS).is_file()}
+    return {run.info.run_name: run for run in current if digests.get(run.info.run_name) == run.data.tags.get(MODEL, "")}
 
 
 def _champion(root: Path, wanted: Sequence[runs.Run], found: Mapping[str, Any]) -> str | None:
@@ -177,8 +184,7 @@ def _logged(store: Store, run: Run) -> Sequence[Any]:
 
 @contextmanager
 def _quiet(store: Store) -> Iterator[None]:
-    """Let MLflow's global functions work on ``store``, without their bars and notices."""
-
+    """Let MLflow's global functions work on ``store``, without their bars, notices and warnings about themselves."""
     import mlflow
 
     # By the environment: `mlflow.set_tracking_uri` escapes a blank or a percent sign in a database's path, and opens another.
@@ -199,7 +205,7 @@ def _quiet(store: Store) -> Iterator[None]:
 
 def _code(scratch: Path, folder: Path) -> Path:
     """Copy the files of this package that a prediction of the model in ``folder`` runs; return the folder above them."""
-    facts = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     module = detectors.module_name(detectors.method_of(facts["detector"], facts["params"]))
     package = scratch / "nullscope"
     for name in {**imports.closure(SERVED), **imports.closure(module)}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,22 @@ def test_a_model_of_another_project_is_not_taken_for_this_one(project: Project) 
     project.train("ns_net", b"other weights")
     found = registry.register(project.root)
     assert list(found.versions) == ["clip_lora-0"] and sorted(logged(project).values()) == ["clip_lora-0"]
+
+
+def test_two_clones_and_one_server_have_every_model_once(project: Project, server, tmp_path: Path) -> None:
+    """Over HTTP, with artefacts that the server keeps: one model is the same in both clones, the other is not."""
+    other = Path(shutil.copytree(project.root, tmp_path / "the other clone"))
+    (other / "models/ns_net-0/weights.safetensors").write_bytes(b"trained there")
+    for root in (project.root, other, project.root):
+        tracking.publish(root)
+        registry.register(root)
+    opened = store.open_store(project.root)
+    runs = opened.client.search_runs([opened.experiment_id])
+    assert sorted(run.info.run_name for run in runs) == ["clip_lora-0", "ns_net-0", "ns_net-0"]
+    assert len(opened.client.search_logged_models([opened.experiment_id])) == 3
+    versions = opened.client.search_model_versions(f"name = '{NAME}'")
+    assert {version.run_id for version in versions} == {run.info.run_id for run in runs} and len(versions) == 3
+    assert not (project.root / "mlartifacts").exists()
 
 
 def test_nothing_is_registered_where_nothing_is_tracked(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

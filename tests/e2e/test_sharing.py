@@ -63,6 +63,22 @@ def test_two_machines_share_results_through_a_remote(clone, tmp_path, kind, requ
         assert report.findings == []
 
 
+def test_a_lab_shares_one_cache_and_links_to_it(clone, tmp_path):
+    """The second clone gets everything without computing or copying, and a stage that writes again leaves the first one alone."""
+    second = tmp_path / "second"
+    run(tmp_path, "git", "clone", "-q", str(clone), str(second))
+    for setting in (["cache.dir", str(clone / ".dvc/cache")], ["cache.type", "hardlink,symlink"], ["cache.shared", "group"]):
+        run(second, "dvc", "config", "--local", *setting)
+    run(second, "dvc", "checkout")
+    weights = second / "models/ns_net-0/weights.safetensors"
+    assert weights.stat().st_nlink > 1 and not weights.stat().st_mode & 0o222, "a protected link, no copy"
+    assert "up to date" in run(second, "dvc", "repro")
+    for stage in ("index", "evaluate@ns_net-0", "report"):
+        run(second, "dvc", "repro", "--force", "--single-item", stage)
+    assert verify(second).findings == verify(clone).findings == []
+    assert set(runs_in_mlflow(clone)) == RUNS
+
+
 def shown(root: Path) -> list[str]:
     """The identifiers of all runs in MLflow."""
     script = (

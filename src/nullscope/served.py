@@ -27,7 +27,7 @@ class Served(mlflow.pyfunc.PythonModel):
         """
         verdicts = self.judge.predict_many([bytes(data) for data in model_input["image"]])
         rows = [dict.fromkeys(("logit", "score", "fake", "refused")) | verdict.as_dict() for verdict in verdicts]
-        return pd.DataFrame(rows).drop(columns="source")
+        return pd.DataFrame(rows, dtype=object).drop(columns="source")  # as a float, what is not there would be NaN: no JSON
 
 
 mlflow.models.set_model(Served())

@@ -63,7 +63,8 @@ def fabricate_index(folder: Path, rows: int) -> None:
         generator = subset if label else "real"
         columns = [ids, [split] * n, [subset] * n, [generator] * n, [label] * n, sources]
         facts = [[512] * n, [512] * n, ["JPEG"] * n, range(50_000, 50_000 + n), [90] * n]
-        return batch_of([*columns, *facts], INDEX)
+        origin = [[None if label else "camera"] * n, [None] * n, [None] * n]
+        return batch_of([*columns, *facts, *origin], INDEX)
 
     keys = [(split, subset, label) for split in ("test", "train") for subset in SUBSETS for label in (0, 1)]
     batches = (table(*key, listed[number :: len(keys)]) for number, key in enumerate(keys))

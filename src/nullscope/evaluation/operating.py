@@ -26,13 +26,16 @@ def frozen_thresholds(test: pa.Table, val: pa.Table) -> dict[str, dict[str, Any]
     by source, ``found`` of the fakes by subset. A share is ``rate`` with the ends of its 95 % interval.
     """
     falling_N = np.sort(val["logit"].to_numpy()[val["label"].to_numpy() != FAKE].astype(np.float64))[::-1]
+    parts = {"alarms": _kinds(test, _source_column(test), fake=False), "found": _kinds(test, "subset", fake=True)}
     entries = {}
     for key, promised in MAX_FPR.items():
         alarms = alarms_allowed(len(falling_N), promised)
         if alarms is not None:
             threshold = float(falling_N[alarms])
-            called = {"alarms": _called(test, _source_column(test), threshold, fake=False)}
-            called |= {"found": _called(test, "subset", threshold, fake=True)}
+            called = {
+                part: {name: _share(logit_N > threshold, group_N) for name, (logit_N, group_N) in kinds.items()}
+                for part, kinds in parts.items()
+            }
             entries[key] = {"promised": promised, "reals": len(falling_N), "threshold": threshold, **called}
     return entries
 
@@ -51,9 +54,10 @@ def source_grid(test: pa.Table) -> dict[str, Any] | None:
     return {"auroc": grid, "worst": list(min(cells)[1:])}
 
 
-def _called(rows: pa.Table, column: str, threshold: float, *, fake: bool) -> dict[str, dict[str, float]]:
+def _kinds(rows: pa.Table, column: str, *, fake: bool) -> dict[str, tuple[Floats, NDArray[Any] | None]]:
+    """Return the logits of one kind of images by the words of a column, and their groups where there are any."""
     groups = _values(rows, column, "group", fake=fake) if "group" in rows.column_names else {}
-    return {name: _share(logit_N > threshold, groups.get(name)) for name, logit_N in _logits(rows, column, fake=fake).items()}
+    return {name: (logit_N, groups.get(name)) for name, logit_N in _logits(rows, column, fake=fake).items()}
 
 
 def _share(called_N: Bools, group_N: NDArray[Any] | None) -> dict[str, float]:

@@ -46,9 +46,7 @@ def build_scores_report(
     """
     tests, vals = _checked_tests(joined, seen), _checked_vals(joined, val)
     with threadpool_limits(1):
-        results = {
-            name: evaluate_with_resamples(rows, seen, threshold=threshold, val=vals.get(name)) for name, rows in tests.items()
-        }
+        results = {name: evaluate_with_resamples(rows, seen, threshold=threshold, val=vals[name]) for name, rows in tests.items()}
         summary = {f"{name}-0": metrics for name, (metrics, _) in results.items()}
         tables, fixed = {name: [own] for name, (_, own) in results.items()}, frozenset(results)
         scores = {name: _scores(rows, threshold, seen) for name, rows in tests.items()}
@@ -68,8 +66,9 @@ def build_scores_report(
             runs_table(summary),
         ]
         # Its probabilities are those of logit 0, whatever the threshold.
-        at_zero = scores if threshold == THRESHOLD else {name: _scores(rows, THRESHOLD, seen) for name, rows in tests.items()}
-        calibrated = {name: curves([own]) for name, own in at_zero.items()}
+        calibrated = drawn
+        if threshold != THRESHOLD:
+            calibrated = {name: curves([_scores(rows, THRESHOLD, seen)]) for name, rows in tests.items()}
         look = looks(list(results))
         with style():
             figures = [

@@ -136,4 +136,4 @@ def _item(row: Row, where: str) -> Found | Refused:
         return Refused(source, f"released {day!r}; expected a day such as 2022-08-22, or nothing")
     generator, source_of_real, group = (row.get(name) or None for name in ("generator", "source_of_real", "group"))
     folder = f"{split or 'all'}/{row['subset']}"
-    return Found(source, folder, WORDS[label], generator, source_of_real, group, released or None)
+    return Found(source, folder, WORDS[label], generator, source_of_real, group, released)

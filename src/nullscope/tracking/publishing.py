@@ -61,6 +61,7 @@ class _Model:
 
     root: Path
     run: runs.Run
+    index_md5: str  # of the data set, as dvc.lock has it; empty where nothing was run yet
 
     @property
     def folder(self) -> Path:
@@ -94,7 +95,8 @@ def publish(root: Path) -> list[Row]:
     store = open_store(root)
     with explained(tracking_uri(root)), locked(store.lock), patience(retries=3, timeout_s=60):
         share_view(store)
-        done = [_publish_model(store, _Model(root, run)) for run in wanted]
+        index_md5 = _locked_md5(root / "dvc.lock", INDEX)
+        done = [_publish_model(store, _Model(root, run, index_md5)) for run in wanted]
         _retire(store, {run.name for run in wanted}, {row.name: run_id for row, run_id in done})
     return [row for row, _ in done]
 
@@ -169,13 +171,12 @@ def _datasets(model: _Model) -> list[Any]:
     """
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    digest = _locked_md5(model.root / "dvc.lock", INDEX)
-    if not digest:
+    if not model.index_md5:
         return []
     context = "evaluation" if model.run.is_official else "training, evaluation"
-    source = json.dumps({"dvc": INDEX, "md5": digest})
+    source = json.dumps({"dvc": INDEX, "md5": model.index_md5})
     name = section_of(read_params(model.root / "params.yaml"), "dataset.name")
-    return [DatasetInput(Dataset(name, digest[:8], "dvc", source), [InputTag("mlflow.data.context", context)])]
+    return [DatasetInput(Dataset(name, model.index_md5[:8], "dvc", source), [InputTag("mlflow.data.context", context)])]
 
 
 def _locked_md5(lock: Path, output: str) -> str:

@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,10 +67,10 @@ def register(root: Path) -> Registered | None:
     if not switched_on():
         return None
     params = read_params(root / "params.yaml")
-    store, name = open_store(root), f"nullscope-{section_of(params, 'dataset.name')}"
+    wanted, store, name = runs.runs_of(params), open_store(root), f"nullscope-{section_of(params, 'dataset.name')}"
     with explained(tracking_uri(root)), locked(store.lock), patience(retries=3, timeout_s=60):
-        found = _published(store, root, runs.runs_of(params))
-        best = _champion(root, runs.runs_of(params), found)
+        found = _published(store, root, wanted)
+        best = _champion(root, wanted, found)
         versions: dict[str, str] = {}
         too_large = []
         for run_name, run in sorted(found.items()):
@@ -208,12 +209,18 @@ def _code(scratch: Path, folder: Path) -> Path:
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     module = detectors.module_name(detectors.method_of(facts["detector"], facts["params"]))
     package = scratch / "nullscope"
-    for name in {**imports.closure(SERVED), **imports.closure(module)}:
+    for name in {*_closure(SERVED), *_closure(module)}:
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(imports.PACKAGE / name, package / name)
     for place in [package, *(path for path in package.rglob("*") if path.is_dir())]:
         (place / "__init__.py").touch()
     return scratch
+
+
+@cache
+def _closure(module: str) -> tuple[str, ...]:
+    """Return the files that a module runs; most are the same for every model."""
+    return tuple(imports.closure(module))
 
 
 def _example() -> bytes:

@@ -23,6 +23,7 @@ from nullscope.evaluation.scores import (
     seen_subsets,
     with_origins,
 )
+from nullscope.locked import refuse_damaged
 from nullscope.tables.index import INDEX
 from nullscope.tables.parquet import read_table, write_table
 
@@ -32,6 +33,7 @@ COLUMNS = ["image_id", "split", "subset", "generator", "label", "source_of_real"
 def main() -> None:
     (run,) = arguments("RUN")
     scores = Path(f"scores/{run}.parquet")
+    refuse_damaged(str(scores), "data/index.parquet")
     images = read_table(Path("data/index.parquet"), INDEX, columns=COLUMNS)
     listed, seen = images.filter(pc.equal(images["split"], TEST)), seen_subsets(index_counts(images.to_batches()))
     rows, val = read_test_scores(scores), read_val_scores(scores)

@@ -15,14 +15,19 @@ from threadpoolctl import threadpool_limits
 from nullscope.core.files import replacing_directory, write_json
 from nullscope.core.ranks import launch
 from nullscope.evaluation.summary import compared
+from nullscope.locked import refuse_damaged
 from nullscope.report.build import build_report
 from nullscope.report.page import write_report
 from nullscope.report.tables.generators import print_summary
 
+# What numbers and figures are made from, hashed again. It is small next to the shards, from which a few mosaics are shown.
+INPUTS = ("data/evaluated", "data/features", "data/text", "data/captions.parquet", "data/index.parquet", "data/rejects.csv")
+INPUTS += ("scores", "models", "metrics/audit.json", "metrics/index.json")
 REPORTS, SUMMARY, COMPARED = Path("reports"), Path("metrics/summary.json"), Path("metrics/compared.json")
 
 
 def main() -> None:
+    refuse_damaged(*INPUTS)
     with threadpool_limits(1):
         report = build_report(Path())
     with replacing_directory(REPORTS) as out:

@@ -52,7 +52,7 @@ MAY_IMPORT = {
         *("sources", "tables"),
     },
     "report": {"evaluation", "records", "shards", "tables", "world"},
-    "tracking": {"detectors", "evaluation"},
+    "tracking": {"detectors", "evaluation", "locked"},
     "served": {"prediction"},
     "nullscope": {"prediction"},
     "cli": {
@@ -68,7 +68,8 @@ MAY_IMPORT = {
         "tracking",
         "verification",
     },
-    "verification": set(),
+    "locked": set(),
+    "verification": {"locked"},
 }
 # Rooms that a stage uses without a change of its result. `caption` and `shard` check every original against its hash in the
 # index: with other code of `archives` they get the same bytes, or an error. `audit` prints a table of the report at its end.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from damage import flip
 
 from nullscope.cli import main
 from nullscope.verification import CACHE, DAMAGED, MISSING, OUTDATED, UNKNOWN, WORKSPACE, VerificationError, verify
@@ -56,17 +57,6 @@ def finished(tmp_path_factory) -> Path:
 def project(finished, tmp_path) -> Path:
     shutil.copytree(finished.parent / "shelf", tmp_path / "shelf")
     return Path(shutil.copytree(finished, tmp_path / "project", symlinks=True))
-
-
-def flip(path: Path) -> None:
-    """Change one bit, and neither size nor time."""
-    times, mode = os.stat(path), os.stat(path).st_mode
-    data = bytearray(path.read_bytes())
-    data[0] ^= 1
-    os.chmod(path, 0o644)
-    path.write_bytes(data)
-    os.chmod(path, mode)
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def found(root: Path, remote: str | None = None) -> list[tuple[str, str, str]]:

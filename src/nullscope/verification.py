@@ -6,21 +6,20 @@ bit on a disk changes neither. Here nothing is taken for granted, and what is fo
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
+
+from nullscope.locked import FOLDER, files_below, md5_of, md5_of_bytes, md5_of_list
 
 if TYPE_CHECKING:
     from dvc.output import Output
     from dvc.repo import Repo
 
-CHUNK = 2**20  # bytes
 WORKSPACE, CACHE = "workspace", "cache"
 DAMAGED, MISSING, UNKNOWN, OUTDATED = "damaged", "missing", "not listed", "outdated"
-FOLDER = ".dir"  # how DVC ends the hash of a folder: that of the list of its files
 Progress = Callable[[int], None]  # bytes that were read
 
 
@@ -84,10 +83,10 @@ class _Workspace:
         if not path.exists():
             yield Finding(WORKSPACE, name, MISSING, f"{restore}, or dvc pull {name}, or dvc repro {_stage(out)}")
             return
-        there = {"": path} if path.is_file() else {file.relative_to(path).as_posix(): file for file in _below(path)}
+        there = {"": path} if path.is_file() else {file.relative_to(path).as_posix(): file for file in files_below(path)}
         found = {inner: self._md5(file) for inner, file in there.items()}
         if files is None:
-            if _md5_of_list(found) != out.hash_info.value:
+            if md5_of_list(found) != out.hash_info.value:
                 yield Finding(WORKSPACE, name, DAMAGED, f"rm -r {name}, then dvc pull {name}, or dvc repro {_stage(out)}")
             return
         for inner in sorted(files.keys() | found.keys()):
@@ -101,8 +100,7 @@ class _Workspace:
 
     def _md5(self, path: Path) -> str:
         self.hashed += 1
-        with open(path, "rb") as file:
-            return _md5(file, self._progress)
+        return md5_of(path, self._progress)
 
 
 @dataclass
@@ -143,7 +141,7 @@ class _Store:
             path = self.objects.oid_to_path(oid)
             if self.objects.fs.exists(path):
                 with self.objects.fs.open(path, "rb") as file:
-                    self.known[oid] = _md5(file, self.progress) + (FOLDER if oid.endswith(FOLDER) else "")
+                    self.known[oid] = md5_of_bytes(file, self.progress) + (FOLDER if oid.endswith(FOLDER) else "")
             else:
                 self.known[oid] = None
         return self.known[oid]
@@ -183,21 +181,3 @@ def _outdated(repo: Repo) -> Iterator[Finding]:
 def _stage(out: Output) -> str:
     """Return the stage of an output as a command takes it: its name in dvc.yaml, or its .dvc file."""
     return getattr(out.stage, "name", None) or out.stage.path_in_repo
-
-
-def _below(folder: Path) -> Sequence[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _md5_of_list(found: dict[str, str]) -> str:
-    """Return the hash that DVC gives to a folder with these files."""
-    entries = [{"md5": md5, "relpath": path} for path, md5 in sorted(found.items())]
-    return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + FOLDER
-
-
-def _md5(file: BinaryIO, progress: Progress) -> str:
-    digest = hashlib.md5()
-    while block := file.read(CHUNK):
-        digest.update(block)
-        progress(len(block))
-    return digest.hexdigest()

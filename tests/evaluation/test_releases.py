@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from report.resampled import resampled
 
-from nullscope.evaluation.intervals import on_logit_scale
+from nullscope.evaluation.intervals import on_logit_scale, wilson
 from nullscope.evaluation.releases import mean_over, releases
 from nullscope.report.tables.releases import releases_table
 
@@ -40,24 +40,34 @@ def test_subsets_are_divided_at_the_newest_generator_of_the_training():
 )
 def test_where_the_days_say_nothing_there_is_no_table(rows):
     assert releases(index_of(rows)) is None
-    assert releases_table(releases(index_of(rows)), {"x": []}, frozenset()) is None
+    assert releases_table(releases(index_of(rows)), {}, {"x": []}, frozenset()) is None
 
 
 def test_the_mean_over_subsets_is_of_the_same_images_in_all():
     """Both subsets move together in the resamples, as with shared reals: the mean's error is that of one, not of two."""
     tables = [resampled({"auroc/a": 0.9, "auroc/b": 0.8}, seed, noise=0.0) for seed in (0, 1, 2)]
-    found = mean_over(tables, "auroc", ["a", "b"])
+    found = mean_over([{}] * 3, tables, "auroc", ["a", "b"])
     error = float(np.std(tables[0]["auroc/a"].to_numpy()[1:], ddof=1))
     assert (found.mean, found.seeds) == (pytest.approx(0.85), 3)
     assert (found.low, found.high) == pytest.approx(on_logit_scale(0.85, error))
-    assert mean_over(tables, "auroc", ["a", "c"]) is None and mean_over(tables, "auroc", []) is None
+    assert mean_over([{}] * 3, tables, "auroc", ["a", "c"]) is None and mean_over([{}] * 3, tables, "auroc", []) is None
+
+
+def test_a_mean_of_all_right_is_not_certain():
+    """40 of 40 fakes found in both subsets: the interval is Wilson's of 40 of 40, not a point."""
+    low, high = wilson(1.0, 40)
+    metrics = {"subsets": {name: {"f_acc": 1.0, "f_acc_low": low, "f_acc_high": high} for name in "ab"}}
+    table = resampled({"f_acc/a": 1.0, "f_acc/b": 1.0}, 0, noise=0.0)
+    found = mean_over([metrics], [table], "f_acc", ["a", "b"])
+    assert (found.mean, found.low, found.high) == (1.0, pytest.approx(low), pytest.approx(1.0)) and low < 0.92
 
 
 def test_the_table_says_what_is_on_which_side():
     found = releases(index_of([*TRAIN, ("test", "sd", 1, T), ("test", "new", 1, NEW), ("test", "unknown", 1, None)]))
     numbers = {"auroc/sd": 0.9, "auroc/new": 0.7, "f_acc/sd": 0.6, "f_acc/new": 0.4}
     tables = {"ours": [resampled(numbers, seed) for seed in range(3)], "theirs": [resampled(numbers, 9)]}
-    table = releases_table(found, tables, frozenset({"theirs"}))
+    summary = {f"ours-{seed}": {} for seed in range(3)} | {"theirs": {}}
+    table = releases_table(found, summary, tables, frozenset({"theirs"}))
     assert [column.key for column in table.columns] == ["detector", "auroc_until", "auroc_after", "f_acc_until", "f_acc_after"]
     (row,) = table.rows
     assert [row[0], *(cell.mean for cell in row[1:])] == pytest.approx(["ours", 0.9, 0.7, 0.6, 0.4])

@@ -17,6 +17,7 @@ from nullscope.core.contracts import FAKE
 from nullscope.evaluation.intervals import on_logit_scale
 from nullscope.evaluation.scores import TEST
 from nullscope.evaluation.seeds import Spread, over_seeds_and_images
+from nullscope.evaluation.summary import Metrics
 
 
 @dataclass(frozen=True)
@@ -58,17 +59,23 @@ def releases(batches: Iterable[pa.RecordBatch]) -> Releases | None:
     return Releases(newest, until, after, left_out, {subset: max(known[subset]) for subset in in_order})
 
 
-def mean_over(tables_S: Sequence[pa.Table], key: str, subsets: Sequence[str]) -> Spread | None:
+def mean_over(runs_S: Sequence[Metrics], tables_S: Sequence[pa.Table], key: str, subsets: Sequence[str]) -> Spread | None:
     """Return the mean of a number over some subsets, over seeds and images; None where a subset does not have it.
 
-    ``tables_S``: one detector's resamples (`resampling.resample_table`), one table per seed.
+    ``runs_S``, ``tables_S``: one detector's metrics and resamples (`resampling.resample_table`), one per seed. Where all subsets
+    are at 0 or at 1 the resamples do not move, and the ends are the means of the subsets' own.
     """
     names = [f"{key}/{subset}" for subset in subsets]
     if not names or not all(name in table.column_names for table in tables_S for name in names):
         return None
     found = []
-    for table in tables_S:
+    for run, table in zip(runs_S, tables_S, strict=True):
         mean_R = np.mean([table[name].to_numpy() for name in names], axis=0)
         value = float(mean_R[0])
-        found.append(Spread(value, *on_logit_scale(value, float(np.std(mean_R[1:], ddof=1))), 1, "interval"))
+        if 0 < value < 1:
+            ends = on_logit_scale(value, float(np.std(mean_R[1:], ddof=1)))
+        else:
+            rows = [run["subsets"][subset] for subset in subsets]
+            ends = (float(np.mean([row[f"{key}_low"] for row in rows])), float(np.mean([row[f"{key}_high"] for row in rows])))
+        found.append(Spread(value, *ends, 1, "interval"))
     return over_seeds_and_images(found)

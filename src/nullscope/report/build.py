@@ -101,7 +101,7 @@ def build_report(root: Path) -> Report:
         *plug_and_play_tables(summary, resamples),
         averages_table(summary, drawn),
         forecast_table(summary),
-        releases_table(read_releases(project), resamples, fixed),
+        releases_table(read_releases(project), summary, resamples, fixed),
         prevalence_table(summary),
         operating_table(summary),
         sources_table(summary),

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from nullscope.core import runs
 from nullscope.core.config import read_params, section_of
 from nullscope.core.files import content_sha256, sha256
 from nullscope.evaluation.history import read_history
+from nullscope.locked import locked_md5s
 from nullscope.tracking.address import TrackingError, say, switched_on, tracking_uri
 from nullscope.tracking.facts import (
     CURRENT,
@@ -95,7 +94,7 @@ def publish(root: Path) -> list[Row]:
     store = open_store(root)
     with explained(tracking_uri(root)), locked(store.lock), patience(retries=3, timeout_s=60):
         share_view(store)
-        index_md5 = _locked_md5(root / "dvc.lock", INDEX)
+        index_md5 = locked_md5s(root).get(INDEX, "")
         done = [_publish_model(store, _Model(root, run, index_md5)) for run in wanted]
         _retire(store, {run.name for run in wanted}, {row.name: run_id for row, run_id in done})
     return [row for row, _ in done]
@@ -177,13 +176,6 @@ def _datasets(model: _Model) -> list[Any]:
     source = json.dumps({"dvc": INDEX, "md5": model.index_md5})
     name = section_of(read_params(model.root / "params.yaml"), "dataset.name")
     return [DatasetInput(Dataset(name, model.index_md5[:8], "dvc", source), [InputTag("mlflow.data.context", context)])]
-
-
-def _locked_md5(lock: Path, output: str) -> str:
-    """Return the MD5 that dvc.lock has of an output, empty where it has none."""
-    stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {}) if lock.is_file() else {}
-    found = (own["md5"] for stage in stages.values() for own in stage.get("outs", []) if own["path"] == output)
-    return next(found, "")
 
 
 def _curves(store: Store, model: _Model, run: Run) -> list[Any]:

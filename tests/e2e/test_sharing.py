@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from e2e import servers
+import servers
 from e2e.project import RUNS, SMALL, overrides, run, stages_run
 from e2e.test_pipeline import runs_in_mlflow, summary
 

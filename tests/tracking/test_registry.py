@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from report.resampled import resampled
+from servers import Mlflow
 from tracking.synthetic import DETECTORS, Project
 
 from nullscope import tracking
 from nullscope.tables.parquet import write_table
-from nullscope.tracking import registry, store, view
+from nullscope.tracking import registry, store, turn, view
 
 NAME = "nullscope-world"
+TRACK = Path(__file__).parents[2] / "stages/track.py"
 
 
 def logged(project: Project) -> dict[str, str]:
@@ -112,6 +116,55 @@ def test_two_clones_and_one_server_have_every_model_once(project: Project, serve
     versions = opened.client.search_model_versions(f"name = '{NAME}'")
     assert {version.run_id for version in versions} == {run.info.run_id for run in runs} and len(versions) == 3
     assert not (project.root / "mlartifacts").exists()
+
+
+@pytest.mark.slow
+def test_two_machines_that_publish_at_once_take_turns(project: Project, server: Mlflow, tmp_path: Path) -> None:
+    """Two clones of one project, so that every model is the same: each is there once, with one model and one version."""
+    roots = [project.root, Path(shutil.copytree(project.root, tmp_path / "the other clone"))]
+    both = [
+        subprocess.Popen([sys.executable, str(TRACK)], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for root in roots
+    ]
+    outputs = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    everything_once(project.root)
+
+
+@pytest.mark.slow
+def test_a_server_that_dies_while_it_takes_models_has_them_once_afterwards(
+    project: Project, server: Mlflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # or a server that is gone is asked for a minute
+    monkeypatch.setattr(turn, "STALE_S", 1.0)  # the claim of this machine is still there when the server is back
+    tracking.publish(project.root)
+    log = registry.log_model
+
+    def dies(*arguments) -> str:
+        done = log(*arguments)
+        server.kill()
+        return done
+
+    monkeypatch.setattr(registry, "log_model", dies)
+    with pytest.raises(tracking.TrackingError, match="expected an MLflow store that answers"):
+        registry.register(project.root)
+    monkeypatch.setattr(registry, "log_model", log)
+    server.start()
+    registry.register(project.root)
+    everything_once(project.root)
+
+
+def everything_once(root: Path) -> None:
+    """Two runs, each with one model and one version, and nobody's claim."""
+    opened = store.open_store(root)
+    runs = opened.client.search_runs([opened.experiment_id])
+    assert sorted(run.info.run_name for run in runs) == ["clip_lora-0", "ns_net-0"]
+    assert {run.data.tags["nullscope.metrics"] for run in runs}.isdisjoint({"in progress"})
+    models = opened.client.search_logged_models([opened.experiment_id])
+    assert sorted(model.source_run_id for model in models) == sorted(run.info.run_id for run in runs)
+    versions = opened.client.search_model_versions(f"name = '{NAME}'")
+    assert sorted(version.run_id for version in versions) == sorted(run.info.run_id for run in runs)
+    assert [model.name for model in opened.client.search_registered_models()] == [NAME]
 
 
 def test_nothing_is_registered_where_nothing_is_tracked(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 
 import pytest
+from servers import Mlflow
 from tracking.synthetic import STEPS, VALIDATION, Project, loss, validation
 
 from nullscope import tracking
@@ -160,11 +160,9 @@ def test_an_experiment_is_named(project: Project, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.slow
-def test_a_real_server_that_dies_in_the_middle(
-    bare: Project, server: tuple[str, Callable[[], None]], capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_real_server_that_dies_in_the_middle(bare: Project, server: Mlflow, capfd: pytest.CaptureFixture[str]) -> None:
     """A server is started, used for everything, and killed under a training."""
-    project, (uri, kill) = bare, server
+    project = bare
     tracking.check_store()
     train(project)
     assert {row.name: row.status for row in tracking.publish(project.root)} == {"clip_lora-0": "created", "ns_net-0": "updated"}
@@ -174,10 +172,10 @@ def test_a_real_server_that_dies_in_the_middle(
     artifacts = {entry.path for entry in opened.client.list_artifacts(project.run("ns_net").info.run_id, "model")}
     assert "model/weights.safetensors" in artifacts
     assert not (project.root / "mlflow.db.lock").exists()
-    assert tracking.viewer().startswith(f"{uri}/#/experiments/")
+    assert tracking.viewer().startswith(f"{server.uri}/#/experiments/")
     capfd.readouterr()
     with tracking.live("clip_lora", 0, {}) as run:
-        kill()
+        server.kill()
         start = time.monotonic()
         for step in range(200):
             run.log(step, {"bce": 1.0})

@@ -18,6 +18,7 @@ from nullscope.core.runs import Run
 
 MODEL = "nullscope.model"  # hash of the model folder: what a run is found by
 TRAINING = "nullscope.training"  # hash of what determines a training: what an interrupted run is found by
+CLONE = "nullscope.clone"  # of the project in which a training runs: another one's is not continued
 PUBLISHED = "nullscope.metrics"  # hash of the metrics and the report that the run shows; written last
 CURRENT = "nullscope.current"  # whether this is the model in the project that published last
 CURVE = "train/"  # before the name of what was logged per step

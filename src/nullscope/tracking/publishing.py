@@ -31,8 +31,9 @@ from nullscope.tracking.facts import (
     model_files,
     origin_tags,
 )
-from nullscope.tracking.store import Store, explained, locked, open_store, patience
+from nullscope.tracking.store import Store, explained, open_store, patience
 from nullscope.tracking.training import logged_steps, run_tags
+from nullscope.tracking.turn import turn
 from nullscope.tracking.view import share_view
 
 if TYPE_CHECKING:
@@ -83,16 +84,16 @@ class _Model:
 def publish(root: Path) -> list[Row]:
     """Bring MLflow up to date with the models, metrics and report of the project at ``root``; a row per model.
 
-    A missing model is a row, not an error. Two processes on one machine wait for each other; two machines that publish the same
-    new model to one server at the same moment can create it twice. Raises `TrackingError` if the store cannot be used
-    or a file cannot be read, `ParamsError` if ``params.yaml`` does not say which models there are.
+    A missing model is a row, not an error. Two that publish at once wait for each other, on one machine or on two. Raises
+    `TrackingError` if the store cannot be used or a file cannot be read, `ParamsError` if ``params.yaml`` does not say which
+    models there are.
     """
     root = Path(root).resolve()
     if not switched_on():
         return []
     wanted = runs.runs_of(read_params(root / "params.yaml"))
     store = open_store(root)
-    with explained(tracking_uri(root)), locked(store.lock), patience(retries=3, timeout_s=60):
+    with explained(tracking_uri(root)), patience(retries=3, timeout_s=60), turn(store):
         share_view(store)
         index_md5 = locked_md5s(root).get(INDEX, "")
         done = [_publish_model(store, _Model(root, run, index_md5)) for run in wanted]
@@ -106,7 +107,7 @@ def _publish_model(store: Store, model: _Model) -> tuple[Row, str]:
         where = model.folder.relative_to(model.root)
         return Row(model.run.name, "missing", missing=str(where), remedy=model.run.remedy), ""
     digest, shown = content_sha256(model_files(model.folder), model.folder), content_sha256(model.shown_files(), model.root)
-    run = _newest(store, f"tags.`{MODEL}` = '{digest}' and tags.`nullscope.detector` = '{model.run.detector}'")
+    run = _only(store, f"tags.`{MODEL}` = '{digest}' and tags.`nullscope.detector` = '{model.run.detector}'")
     if run is None:
         status, run = "created", _create(store, model, digest)
     elif run.data.tags.get(PUBLISHED) == shown and run.data.tags.get(CURRENT) == "true":
@@ -229,8 +230,15 @@ def _retire(store: Store, wanted: set[str], current: dict[str, str]) -> None:
             store.client.set_tag(run.info.run_id, CURRENT, "false")
 
 
-def _newest(store: Store, query: str) -> Run | None:
-    found = store.client.search_runs([store.experiment_id], query, max_results=1, order_by=["attributes.start_time DESC"])
+def _only(store: Store, query: str) -> Run | None:
+    """Return the run of a model; where it was trained twice, on two machines or again, the others are deleted.
+
+    The one that is published stays, so that nothing that points to it moves; before that, the newest.
+    """
+    found = store.client.search_runs([store.experiment_id], query, order_by=["attributes.start_time DESC"])
+    found.sort(key=lambda run: PUBLISHED not in run.data.tags)
+    for other in found[1:]:
+        store.client.delete_run(other.info.run_id)
     return found[0] if found else None
 
 

@@ -31,7 +31,8 @@ from nullscope.evaluation.resampling import read_resamples
 from nullscope.evaluation.summary import BEST_BY
 from nullscope.tracking.address import switched_on, tracking_uri
 from nullscope.tracking.facts import CURRENT, MODEL, model_files
-from nullscope.tracking.store import Store, explained, locked, open_store, patience
+from nullscope.tracking.store import Store, explained, open_store, patience
+from nullscope.tracking.turn import turn
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -68,7 +69,7 @@ def register(root: Path) -> Registered | None:
         return None
     params = read_params(root / "params.yaml")
     wanted, store, name = runs.runs_of(params), open_store(root), f"nullscope-{section_of(params, 'dataset.name')}"
-    with explained(tracking_uri(root)), locked(store.lock), patience(retries=3, timeout_s=60):
+    with explained(tracking_uri(root)), patience(retries=3, timeout_s=60), turn(store):
         found = _published(store, root, wanted)
         best = _champion(root, wanted, found)
         versions: dict[str, str] = {}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nullscope.core import ranks, runs
-from nullscope.core.files import content_sha256
-from nullscope.tracking.address import say, shown, switched_on
+from nullscope.core.files import content_sha256, replacing
+from nullscope.tracking.address import project_root, say, shown, switched_on
 from nullscope.tracking.facts import (
+    CLONE,
     CURRENT,
     CURVE,
     MODEL,
@@ -148,18 +150,28 @@ def logged_steps(store: Store, run: Run) -> set[tuple[str, int]]:
     return {(name, point.step) for name in names for point in store.client.get_metric_history(run.info.run_id, name)}
 
 
+def clone_id(root: Path) -> str:
+    """Return the name of a project's folder, drawn when it is first asked for; machines that share the folder share it."""
+    file = root / ".nullscope" / "clone"
+    if not file.is_file():
+        with replacing(file) as partial:
+            partial.write_text(uuid.uuid4().hex)
+    return file.read_text().strip()
+
+
 def _begin(detector: str, seed: int, params: Mapping[str, Any], inputs: str) -> Recorder:
     from mlflow.entities import Param
 
     try:
         store = open_store(Path())
         key = training_key(detector, seed, params, inputs)
-        run = _unfinished(store, key)
+        clone = clone_id(project_root(Path()))
+        run = _unfinished(store, key, clone)
         if run is not None:
             store.client.update_run(run.info.run_id, status="RUNNING")
             return _Sender(store, run.info.run_id, logged_steps(store, run))
         trained = runs.Run(detector, seed)
-        tags = origin_tags(Path(), trained) | machine_tags() | {TRAINING: key, CURRENT: "false"}
+        tags = origin_tags(Path(), trained) | machine_tags() | {TRAINING: key, CLONE: clone, CURRENT: "false"}
         run = store.client.create_run(store.experiment_id, run_name=trained.name, tags=tags)
         store.client.log_batch(run.info.run_id, params=[Param(*item) for item in flat_params(params).items()])
         return _Sender(store, run.info.run_id, set())
@@ -168,8 +180,11 @@ def _begin(detector: str, seed: int, params: Mapping[str, Any], inputs: str) -> 
         return Recorder()
 
 
-def _unfinished(store: Store, key: str) -> Run | None:
-    """Return the newest run of this training that has not finished: killed, failed, or left as running by a crash."""
-    query = f"tags.`{TRAINING}` = '{key}' and attributes.status != 'FINISHED'"
+def _unfinished(store: Store, key: str, clone: str) -> Run | None:
+    """Return the newest run of this training in this clone that has not finished: killed, failed, or left as running by a crash.
+
+    In another clone the same training may run at this moment.
+    """
+    query = f"tags.`{TRAINING}` = '{key}' and tags.`{CLONE}` = '{clone}' and attributes.status != 'FINISHED'"
     found = store.client.search_runs([store.experiment_id], query, max_results=1, order_by=["attributes.start_time DESC"])
     return found[0] if found else None

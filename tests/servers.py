@@ -1,15 +1,18 @@
-"""Places where results are shared, with real servers on a loopback port: a folder, OpenSSH, and one that speaks S3."""
+"""Real servers on a loopback port: the places where results are shared (OpenSSH, one that speaks S3), and MLflow."""
 
 from __future__ import annotations
 
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,6 +75,38 @@ def s3(scratch: Path) -> Iterator[Place]:
         yield Place("s3://lab/nullscope", shared={"endpointurl": endpoint}, environment=KEYS)
     finally:
         server.stop()
+
+
+class Mlflow:
+    """MLflow's server with a database in a folder, which keeps the artefacts; it can be killed and started again."""
+
+    def __init__(self, folder: Path, *more: str) -> None:
+        self.folder, self.port = folder, free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(self.port)]
+        self._command += ["--artifacts-destination", str(folder / "artifacts")]
+        self._command += more or ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with open(self.folder / "log", "a") as log:
+            environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+            own = {"cwd": self.folder, "env": environment, "start_new_session": True}
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, **own)
+        deadline = time.monotonic() + 60
+        while self._process.poll() is None and time.monotonic() < deadline:
+            with suppress(OSError):
+                urllib.request.urlopen(f"{self.uri}/health", timeout=2).close()
+                return
+            time.sleep(0.2)
+        raise AssertionError(f"the MLflow server did not start; its log lies in {self.folder}")
+
+    def kill(self) -> None:
+        """Kill the server with its workers."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
 
 
 def free_port() -> int:

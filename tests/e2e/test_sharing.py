@@ -1,6 +1,6 @@
 """Two machines and a remote: what one has computed the other gets without computing, and the other way round.
 
-The commands are those of docs/sharing.md, in its order.
+The commands are those of docs/remote.md and docs/shared_cache.md, in their order.
 """
 
 from __future__ import annotations

@@ -9,24 +9,18 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
-import subprocess
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from browser import ARTEFACTS, NEEDS_BROWSER, OFFLINE, browse
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-ARTEFACTS = Path(__file__).parents[1] / "artefacts"
 WIDTHS = {"desktop": 1280, "phone": 390}  # CSS pixels
 NARROWEST = 500  # of a headless window
 TALLEST = 16_000  # of a picture, pixels
 LEAST_CONTRAST = 4.5  # WCAG 2.1 AA, of text of any size
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome on the PATH"),
-]
+pytestmark = NEEDS_BROWSER
 
 MEASURE = """
 const rgba = text => { const n = text.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
@@ -80,16 +74,6 @@ AROUND = """<!DOCTYPE html><style>body {{ margin: 0 }} iframe {{ display: block;
 """
 
 
-def browse(folder: Path, page: Path, *options: str, window: str = "800,600") -> str:
-    """Open a page in a browser that can reach nothing but files, and return what it prints."""
-    alone = ("--proxy-server=127.0.0.1:9", "--proxy-bypass-list=<-loopback>", f"--user-data-dir={folder / 'profile'}")
-    quiet = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
-    command = [BROWSER, *quiet, *alone, "--hide-scrollbars", f"--window-size={window}", *options, page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def framed(folder: Path, page: Path, width: int, height: int) -> Path:
     """Write a page that shows another one in a frame, and return its path."""
     around = folder / f"around-{width}.html"
@@ -102,7 +86,7 @@ def measured(folder: Path, page: Path, width: int) -> dict:
     copy = folder / "measured.html"
     script = f"<script>const LEAST = {LEAST_CONTRAST};{MEASURE}</script>"
     copy.write_text(page.read_text(encoding="utf-8").replace("</body>", f"{script}</body>"), encoding="utf-8")
-    dom = browse(folder, framed(folder, copy, width, 900), "--dump-dom", window=f"{max(width, NARROWEST)},900")
+    dom = browse(folder, framed(folder, copy, width, 900).as_uri(), *OFFLINE, "--dump-dom", window=f"{max(width, NARROWEST)},900")
     return json.loads(html.unescape(re.search("<pre[^>]*>(.*?)</pre>", dom, re.DOTALL)[1]))
 
 
@@ -121,7 +105,7 @@ def found(request, pages, tmp_path_factory) -> dict:
     ARTEFACTS.mkdir(exist_ok=True)
     picture = ARTEFACTS / f"{name}-{screen}.png"
     around = framed(folder, pages[name], width, height)
-    browse(folder, around, f"--screenshot={picture}", window=f"{max(width, NARROWEST)},{height}")
+    browse(folder, around.as_uri(), *OFFLINE, f"--screenshot={picture}", window=f"{max(width, NARROWEST)},{height}")
     assert picture.stat().st_size > 50_000
     return measures | {"expected": width}
 
@@ -159,6 +143,6 @@ def test_pictures_tables_and_headings_are_told_to_who_cannot_see_them(found):
 def test_it_prints(name, pages, tmp_path):
     ARTEFACTS.mkdir(exist_ok=True)
     out = ARTEFACTS / f"{name}.pdf"
-    browse(tmp_path, pages[name], f"--print-to-pdf={out}", "--no-pdf-header-footer")
+    browse(tmp_path, pages[name].as_uri(), *OFFLINE, f"--print-to-pdf={out}", "--no-pdf-header-footer")
     assert out.read_bytes().startswith(b"%PDF")
     assert len(re.findall(rb"/Type */Page\b", out.read_bytes())) > 3

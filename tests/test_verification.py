@@ -144,6 +144,20 @@ def test_the_command_says_it_in_lines_and_in_its_status(project, monkeypatch):
     assert done.exit_code == 2 and "known remotes: shelf" in done.output
 
 
+def test_a_project_of_somebody_else_is_verified_too(project, monkeypatch):
+    """Where nothing may be written DVC gets no lock: the bytes are read all the same, and what was not looked at is said."""
+
+    def refused(self, *arguments, **more):
+        raise PermissionError(13, "Permission denied", ".dvc/tmp/lock")
+
+    monkeypatch.setattr("dvc.repo.Repo.status", refused)
+    monkeypatch.chdir(project)
+    done = CliRunner().invoke(main, ["verify"])
+    assert done.exit_code == 0 and "all as dvc.lock says\nwhether code is newer than results was not looked at" in done.output
+    flip(project / "scores.txt")
+    assert found(project) == [(WORKSPACE, "scores.txt", DAMAGED)]
+
+
 def test_where_there_is_nothing_to_verify_that_is_said(tmp_path, finished):
     with pytest.raises(VerificationError, match="expected a DVC project"):
         verify(tmp_path)

@@ -44,6 +44,7 @@ class Report:
     outputs: int
     hashed: dict[str, int]  # place -> files that were read there
     findings: list[Finding]
+    left_out: str = ""  # what could not be looked at, and why
 
 
 def verify(root: Path, remote: str | None = None, progress: Progress = lambda count: None) -> Report:
@@ -65,8 +66,11 @@ def verify(root: Path, remote: str | None = None, progress: Progress = lambda co
         findings += wrong
         for store in stores if out.use_cache else ():
             findings += store.check(out, files, workspace_is_right=not wrong)
-    findings += _outdated(repo)
-    return Report(len(outs), {WORKSPACE: workspace.hashed, **{store.name: len(store.known) for store in stores}}, findings)
+    hashed = {WORKSPACE: workspace.hashed, **{store.name: len(store.known) for store in stores}}
+    try:
+        return Report(len(outs), hashed, [*findings, *_outdated(repo)])
+    except OSError as error:  # DVC compares code with results under a lock, which somebody else's project does not let us take
+        return Report(len(outs), hashed, findings, f"whether code is newer than results was not looked at: {error}")
 
 
 class _Workspace:

@@ -57,6 +57,16 @@ def test_every_run_has_one_model_with_what_serves_it(project: Project) -> None:
     assert {"prediction.py", "served.py", "detectors/base.py"} <= code and not any(name.startswith("report/") for name in code)
 
 
+def test_a_model_that_is_links_into_a_cache_is_logged_with_its_bytes(project: Project, tmp_path: Path) -> None:
+    """As with DVC's `cache.type symlink`: MLflow refuses links that lead out of a folder."""
+    weights = project.root / "models/ns_net-0/weights.safetensors"
+    weights.symlink_to(weights.rename(tmp_path / "an object of the cache"))
+    tracking.publish(project.root)
+    assert set(registry.register(project.root).versions) == {f"{name}-0" for name in DETECTORS}
+    kept = {path.read_bytes() for path in (project.root / "mlartifacts").rglob("artifacts/*/weights.safetensors")}
+    assert b"weightsns_net" in kept
+
+
 def test_a_publication_that_was_killed_leaves_no_second_model(project: Project) -> None:
     tracking.publish(project.root)
     registry.register(project.root)

@@ -60,13 +60,23 @@ def summary(metrics: Path) -> None:
     from rich.console import Console
 
     from nullscope.report.tables.generators import print_summary
-    from nullscope.tracking import viewer
 
     try:
         results = json.loads(metrics.read_text(encoding="utf-8"))
         print_summary(results, Console())
-        click.echo(f"\nReport:  {Path('reports/index.html').resolve()}\nMLflow:  {viewer()}")
+        click.echo(f"\nReport:  {Path('reports/index.html').absolute()}\nMLflow:  {_where_runs_are()}")
     except OSError as error:
         raise click.UsageError(f"{metrics}: {error.strerror}; run `dvc repro` first, in the project's root") from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+
+
+def _where_runs_are() -> str:
+    """Return how to look at the runs, or why that is not possible: the table is there all the same."""
+    from nullscope.tracking import TrackingError, viewer
+    from nullscope.tracking.address import switched_on
+
+    try:
+        return viewer() if switched_on() else "off"
+    except TrackingError as error:
+        return f"cannot be used: {error}"

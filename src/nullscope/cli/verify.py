@@ -41,4 +41,6 @@ def verify(remote: str | None) -> None:
     read = ", ".join(f"{count:,} in the {name}" for name, count in report.hashed.items())
     state = f"{len(report.findings)} not as dvc.lock says" if report.findings else "all as dvc.lock says"
     click.echo(f"{report.outputs} outputs, files read: {read}; {state}")
+    if report.left_out:
+        click.echo(streams.printable(report.left_out))
     sys.exit(1 if report.findings else 0)

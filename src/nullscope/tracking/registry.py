@@ -133,13 +133,15 @@ def log_model(store: Store, run: Run, folder: Path) -> str:
         numbers = [ColSpec("double", name, required=False) for name in ("logit", "score")]
         outputs = [*numbers, ColSpec("boolean", "fake", required=False), ColSpec("string", "refused", required=False)]
         code = _code(Path(scratch), folder)
+        # A copy, of what links lead to: MLflow refuses a link out of the folder, and DVC may have made nothing else.
+        model = shutil.copytree(folder, Path(scratch) / "model" / folder.name)
         info = Model.log(
             artifact_path=None,
             name=NAME,
             flavor=mlflow.pyfunc,
             run_id=run.info.run_id,
             python_model=str(code / "nullscope" / "served.py"),
-            artifacts={"model": str(folder)},
+            artifacts={"model": str(model)},
             code_paths=[str(code / "nullscope")],
             signature=ModelSignature(Schema([ColSpec("binary", "image")]), Schema(outputs)),
             input_example=pd.DataFrame({"image": [_example()]}),

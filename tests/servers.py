@@ -115,12 +115,12 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
+def wait_for(port: int, server: subprocess.Popen[bytes], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
     while server.poll() is None and time.monotonic() < deadline:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return
         except OSError:
             time.sleep(0.1)
-    raise AssertionError("the server did not start; its log lies beside its keys")
+    raise AssertionError("the server did not start; see its log")

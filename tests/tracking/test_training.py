@@ -1,9 +1,11 @@
 """Live runs: found again by `publish`, continued after a crash, and never in the way of a training."""
 
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from servers import Mlflow
@@ -46,6 +48,28 @@ def test_losses_arrive_while_it_trains(project: Project) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert project.run("ns_net").info.status == "RUNNING"
+
+
+def test_two_clones_train_the_same_at_once_and_the_model_is_there_once(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has its own run while it trains: neither takes the other's for its own that crashed. Then the models are the same."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project.root}/mlflow.db")
+    other = shutil.copytree(project.root, tmp_path / "the other clone")
+    with tracking.live("ns_net", 0, project.params(), inputs="data") as ours:
+        monkeypatch.chdir(other)
+        with tracking.live("ns_net", 0, project.params(), inputs="data") as theirs:
+            for step in range(STEPS):
+                ours.log(step, {"bce": loss(step)})
+                theirs.log(step, {"bce": loss(step)})
+            theirs.finish(other / "models" / "ns_net-0")
+        ours.finish(project.root / "models" / "ns_net-0")
+    assert len(project.runs()) == 2
+    tracking.publish(project.root)
+    first = project.run("ns_net").info.run_id
+    tracking.publish(other)
+    assert project.run("ns_net").info.run_id == first and len(project.runs()) == 2, "one of this model, one of the other"
+    assert project.points("ns_net", "train/bce") == [(step, loss(step)) for step in range(STEPS)]
 
 
 @pytest.mark.slow

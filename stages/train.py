@@ -12,9 +12,10 @@ from nullscope import detectors, tracking
 from nullscope.backbones.clip import WEIGHTS_FILE
 from nullscope.core import ranks
 from nullscope.core.config import load_params, read_params, section_of
+from nullscope.core.contracts import FAKE, REAL
 from nullscope.core.launcher import arguments
 from nullscope.detectors.base import Context
-from nullscope.model_facts import ModelFacts
+from nullscope.model_facts import ModelFacts, Validation
 from nullscope.model_folder import save
 from nullscope.ops.patches import PatchParams
 from nullscope.shards.reading import list_shards
@@ -22,6 +23,7 @@ from nullscope.shards.tars import MANIFEST
 from nullscope.tables.parts import scratch
 from nullscope.tables.text import TextTable
 from nullscope.training import Data, Training
+from nullscope.validation import Validated
 
 SHARDS, TEXT = Path("data/shards"), Path("data/text")
 CLIP, BLIP, CONVNEXT, INITIAL = (Path("data/encoders") / name for name in ("clip", "blip", "convnext", "initial"))
@@ -66,13 +68,21 @@ def main() -> None:
         for step in bar:
             run.log(step.step, step.numbers())
             bar.set_postfix({term: f"{value:.3f}" for term, value in step.losses.items()})
+        validated = training.validated()
         if ranks.rank() > 0:
             return
         out = Path("models") / f"{name}-{seed}"
-        save(out, detector, facts, {"clip": CLIP, "blip": BLIP, "convnext": CONVNEXT}, [step.row() for step in training.history])
+        frozen, rows = {"clip": CLIP, "blip": BLIP, "convnext": CONVNEXT}, [step.row() for step in training.history]
+        save(out, detector, facts, frozen, rows, validated and validation(validated, f"validation split of `{facts.dataset}`"))
         run.finish(out)
     shutil.rmtree(folder, ignore_errors=True)  # the checkpoint
     print(f"train: {name}, seed {seed}, {len(training.history)} steps -> {out}")
+
+
+def validation(found: Validated, where: str) -> Validation:
+    """Return the logits that a model folder keeps, of both kinds."""
+    real, fake = (found.logit_N[found.is_fake_N == label].tolist() for label in (REAL, FAKE))
+    return Validation(reals=where, fakes=where, real=real, fake=fake)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,14 @@ if TYPE_CHECKING:
 
 
 def load(
-    folder: str | os.PathLike, device: str | None = None, *, workers: int = 0, verify: bool = False, anyway: bool = False
+    folder: str | os.PathLike,
+    device: str | None = None,
+    *,
+    workers: int = 0,
+    verify: bool = False,
+    anyway: bool = False,
+    fpr: float | None = None,
+    band: bool = True,
 ) -> Judge:
     """Return the trained detector in ``folder``, ready to judge images: `nullscope.prediction.Judge` says how.
 
@@ -21,4 +28,4 @@ def load(
     """
     from nullscope.prediction import Judge  # torch takes seconds to import: not before it is needed
 
-    return Judge(folder, device, workers=workers, verify=verify, anyway=anyway)
+    return Judge(folder, device, workers=workers, verify=verify, anyway=anyway, fpr=fpr, band=band)

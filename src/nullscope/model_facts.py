@@ -6,6 +6,7 @@ A model folder holds all that a prediction needs:
 - ``weights.safetensors``: what training added to the frozen backbones;
 - a folder per frozen backbone that the detector is built on, such as ``clip/``; none, for a detector without one;
 - ``blip/`` and ``clip/``, where a test image needs its caption, so that it can be written and encoded;
+- ``validation.json``: `Validation`, from which every threshold is derived. A model without it has the threshold of training;
 - ``history.csv``: the losses of every step, where it was trained in this pipeline. A model without it is a model.
 """
 
@@ -22,7 +23,7 @@ from nullscope.core.config import Params, ParamsError, validate
 from nullscope.core.files import sha256, write_json
 
 FORMAT = 5  # of the folder; another one is refused
-FACTS, WEIGHTS, HISTORY = "detector.json", "weights.safetensors", "history.csv"
+FACTS, WEIGHTS, HISTORY, VALIDATION = "detector.json", "weights.safetensors", "history.csv", "validation.json"
 ALWAYS_VERIFIED = 64 * 2**20  # bytes of a file that is hashed at every loading, in 0.05 s; of a larger one the size is compared
 
 AGAIN = "get it again (`dvc pull`), or train it again (`dvc repro train`)"
@@ -51,6 +52,15 @@ class ModelFacts(Params):
     weights: Literal["retrained", "official"] = "retrained"  # in this pipeline, or those that its authors released
     checkpoint: str = ""  # SHA-256 of the published file that official weights came from
     backbones: dict[str, dict[str, FileFacts]] = Field(default_factory=dict)  # frozen, by name and file; `save` fills it in
+
+
+class Validation(Params):
+    """The logits of images that nothing was trained on, and that are not of the test."""
+
+    reals: str  # where the real ones are from
+    fakes: str  # where the fake ones are from
+    real: list[float]
+    fake: list[float]
 
 
 def trained_on(facts: ModelFacts) -> str:
@@ -97,6 +107,23 @@ def read_facts(folder: Path) -> ModelFacts:
         return validate("detector.json", values, ModelFacts)
     except ParamsError as error:
         raise ValueError(f"{path}: {one_line(error)}; {AGAIN}") from None
+
+
+def write_validation(folder: Path, validation: Validation) -> None:
+    """Write ``validation.json`` to a model folder, its logits in order."""
+    in_order = {kind: sorted(getattr(validation, kind)) for kind in ("real", "fake")}
+    write_json(Path(folder) / VALIDATION, {**validation.model_dump(), **in_order})
+
+
+def read_validation(folder: Path) -> Validation | None:
+    """Return the validation logits of a model folder, None if it has none. Raises `ValueError` if they are damaged."""
+    path = Path(folder) / VALIDATION
+    try:
+        return validate(VALIDATION, json.loads(path.read_text(encoding="utf-8")), Validation)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no list of validation logits ({one_line(error)}); {AGAIN}") from None
 
 
 def one_line(error: Exception) -> str:

@@ -27,11 +27,13 @@ from nullscope.model_facts import (
     HISTORY,
     WEIGHTS,
     ModelFacts,
+    Validation,
     check_backbones,
     file_facts,
     one_line,
     read_facts,
     write_facts,
+    write_validation,
 )
 from nullscope.ops.patches import PatchParams
 
@@ -45,11 +47,13 @@ def save(
     facts: ModelFacts,
     folders: Mapping[str, Path],
     history: Iterable[dict[str, Any]] | None = None,
+    validation: Validation | None = None,
 ) -> None:
     """Write the folder of a trained detector, whole or not at all.
 
     ``folders`` are those of the frozen backbones by name; the ones that the detector needs are linked, and their hashes written
-    to ``facts``. ``history`` has a row per step of the training; None, for weights that were not trained here, writes no file.
+    to ``facts``. ``history`` has a row per step of the training; None, for weights that were not trained here, writes no file;
+    ``validation`` likewise.
     Raises `ValueError` if the detector's adapters were merged (there is nothing left of them to write), a weight is no number, or
     a folder is lacking.
     """
@@ -67,6 +71,8 @@ def save(
         save_file(weights, partial / WEIGHTS)
         if history is not None:
             _write_history(partial / HISTORY, list(history))
+        if validation is not None:
+            write_validation(partial, validation)
 
 
 def load(directory: Path, device: torch.device, *, verify: bool = False) -> tuple[Detector, ModelFacts]:

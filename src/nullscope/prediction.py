@@ -23,10 +23,11 @@ from nullscope.archives.members import refusal
 from nullscope.archives.reading import is_archive, parts_of, read_source, why_not_opened
 from nullscope.core import ranks
 from nullscope.core.contracts import REAL, image_id
+from nullscope.decision import RATE, Answer, Decision, TooFewError, decide
 from nullscope.images.decoder import ImageError, check_pixels, decode, pixels_of
 from nullscope.images.preparation import check_name, prepared
 from nullscope.images.transforms import Transform, image_rng
-from nullscope.model_facts import ModelFacts
+from nullscope.model_facts import ModelFacts, read_validation
 from nullscope.model_folder import load, patches_of
 from nullscope.ops.patches import PatchParams, select
 from nullscope.scoring import logits, one_thread
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from nullscope.backbones.blip import PixelReader
 
 CHUNK = 64  # images that are read, captioned and judged together; no score depends on it
+TRAINED = Decision()  # the threshold of training
 FEW = 32  # images below which starting other processes costs more than it saves
 
 Item = str | os.PathLike | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
@@ -51,7 +53,8 @@ class Verdict:
     source: str  # the path as it was given; ``bytes``, ``image`` or ``array`` for what has none
     logit: float | None = None
     refused: str | None = None
-    judged: bool = True  # whether the score is a verdict; not that of a detector that has seen nothing like the image
+    identity: str = ""  # hexadecimal SHA-256 of the file's bytes, or of the pixels of an image without a file
+    decision: Decision | None = TRAINED  # None: the detector has seen nothing like the image; its score is no verdict
 
     @property
     def score(self) -> float:
@@ -59,18 +62,24 @@ class Verdict:
         return 1 / (1 + math.exp(-max(-700.0, self._known())))
 
     @property
+    def answer(self) -> Answer | None:
+        """What is said of the image; None where the score is no verdict. Raises `ValueError` if the image was refused."""
+        logit = self._known()
+        return self.decision.answer(logit) if self.decision else None
+
+    @property
     def fake(self) -> bool | None:
-        """Whether the image is taken for a generated one: a score above one half; None where the score is no verdict.
+        """Whether the image is taken for a generated one; None where that is not sure, or the score is no verdict.
 
         Raises `ValueError` if the image was refused.
         """
-        return self._known() > 0 if self.judged else None
+        return {"generated": True, "real": False}.get(self.answer or "")
 
     def as_dict(self) -> dict[str, object]:
-        """Return what is printed: ``source``, ``logit``, ``score``, ``fake``, or ``source`` and ``refused``."""
+        """Return what is printed: ``source``, ``logit``, ``score``, ``answer``, ``fake``, or ``source`` and ``refused``."""
         if self.refused is not None:
             return {"source": self.source, "refused": self.refused}
-        return {"source": self.source, "logit": self.logit, "score": self.score, "fake": self.fake}
+        return {"source": self.source, "logit": self.logit, "score": self.score, "answer": self.answer, "fake": self.fake}
 
     def _known(self) -> float:
         if self.logit is None:
@@ -92,8 +101,10 @@ class Judge:
     logits differ a little**; where the file is at hand, give its path. An unchanged PIL image cannot be told from an edited one,
     so it counts as pixels too.
 
-    *Verdicts.* A detector that was trained on the embedded world has seen rendered scenes alone. It gives scores and no verdicts
-    (`Verdict.fake` is None), unless it is told to by ``anyway``.
+    *Verdicts.* The threshold is set on the model's validation logits, for a rate of false alarms (`nullscope.decision`). A model
+    without such logits has the threshold of training, a logit of 0, and no "not sure". A detector that was trained on the
+    embedded world has seen rendered scenes alone. It gives scores and no verdicts (`Verdict.answer` is None), unless it is told
+    to by ``anyway``.
 
     *Refusals.* A file that cannot be read, is no image, or is too large or too small gets a verdict that says so. Something that
     is none of the above raises `TypeError`.
@@ -107,12 +118,17 @@ class Judge:
         workers: int = 0,
         verify: bool = False,
         anyway: bool = False,
+        fpr: float | None = None,
+        band: bool = True,
     ) -> None:
         """``folder``: of a trained detector, such as models/ns_net-0. ``device``: such as ``cpu`` or ``cuda``; None: CUDA where
         there is one, or what ``NULLSCOPE_DEVICE`` says. ``workers``: processes that read and decode, for many images; 0: this
-        one. ``verify``: compare the hashes of large backbones too. ``anyway``: give verdicts whatever it was trained on.
+        one. ``verify``: compare the hashes of large backbones too. ``anyway``: give verdicts whatever it was trained on. ``fpr``:
+        the rate of false alarms that the threshold is to promise; None: `decision.RATE`, where the model can promise it.
+        ``band``: whether "not sure" is an answer.
 
-        Raises `ValueError` if the folder is no trained detector or is damaged, or if there is no such device.
+        Raises `ValueError` if the folder is no trained detector or is damaged, if there is no such device, or if the model
+        cannot promise ``fpr``.
         """
         threads = torch.get_num_threads()
         self.device = ranks.device(None if device is None else str(device))
@@ -121,6 +137,7 @@ class Judge:
         self.detector, self.facts = load(self.folder, self.device, verify=verify)
         for name in self.facts.prepare:
             check_name(name)  # here, or every image would be refused for it
+        self.decision = decision_of(self.folder, fpr, band=band)
         self.judges = anyway or not self.facts.rendered
         self.needs_captions = self.detector.captions_at_inference
         self._writer = None
@@ -158,7 +175,11 @@ class Judge:
         """Return the verdicts on what was read, in order."""
         inputs = [item for item in read if isinstance(item, _Input)]
         found = iter(self._logits(inputs) if inputs else ())
-        return [Verdict(item.source, next(found), judged=self.judges) if isinstance(item, _Input) else item for item in read]
+        decision = self.decision if self.judges else None
+        return [
+            Verdict(item.source, next(found), identity=item.identity, decision=decision) if isinstance(item, _Input) else item
+            for item in read
+        ]
 
     def _logits(self, inputs: list[_Input]) -> list[float]:
         stacks = Stacks(len(inputs))
@@ -181,6 +202,26 @@ class Judge:
         """Raise `ValueError` where captions were given for nothing: the caller would think that they had been used."""
         if given and not self.needs_captions:
             raise ValueError(f"{self.facts.detector} needs no captions; leave them out")
+
+
+def decision_of(folder: Path, fpr: float | None, *, band: bool = True) -> Decision:
+    """Return how the model in ``folder`` turns logits into answers. Raises `ValueError` if it cannot promise ``fpr``."""
+    validation = read_validation(folder)
+    if validation is None:
+        if fpr is not None:
+            raise ValueError(
+                f"{folder}: this model has no validation logits to set a threshold for {100 * fpr:g} % false alarms on; make a "
+                "copy that has, with `nullscope calibrate` and photographs of yours"
+            )
+        return TRAINED
+    try:
+        return decide(validation.real, validation.fake, RATE if fpr is None else fpr, band=band)
+    except TooFewError as error:
+        if fpr is not None:
+            raise ValueError(
+                f"{folder}: {error} ({validation.reals}); `nullscope calibrate` takes photographs of yours"
+            ) from None
+        return TRAINED
 
 
 def expand(sources: Iterable[str], ignored: Counter[str]) -> Iterator[str | Verdict]:
@@ -246,6 +287,7 @@ class _Input(NamedTuple):
     """An image that was read: the arrays of the transform, and its caption, or what BLIP sees of it."""
 
     source: str
+    identity: str
     arrays: dict[str, NDArray]
     caption: str | None
     pixels: Tensor | None
@@ -269,7 +311,7 @@ class _Reader(Dataset):
         except (OSError, MemoryError, ValueError) as error:  # ValueError: an `ImageError`, or a path with a NUL
             return Verdict(source, refused=refusal(error))
         wanted = self.reader is not None and asked.caption is None
-        return _Input(source, arrays, asked.caption, self.reader(image) if wanted else None)
+        return _Input(source, identity, arrays, asked.caption, self.reader(image) if wanted else None)
 
     def _pixels(self, item: Item) -> tuple[str, NDArray[np.uint8]]:
         """Return the identity and the pixels of an image. Raises `ImageError` or `OSError` if it is refused."""

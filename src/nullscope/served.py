@@ -20,13 +20,13 @@ class Served(mlflow.pyfunc.PythonModel):
         self.judge = Judge(context.artifacts["model"])
 
     def predict(self, context: mlflow.pyfunc.PythonModelContext, model_input: pd.DataFrame) -> pd.DataFrame:
-        """Return a row per image of the column ``image`` (bytes of a file): ``logit``, ``score``, ``fake``, ``refused``.
+        """Return a row per image of the column ``image`` (bytes): ``logit``, ``score``, ``answer``, ``fake``, ``refused``.
 
         An image that cannot be judged has the reason in ``refused`` and nothing else. ``fake`` is empty where a score is no
         verdict (`prediction.Verdict`).
         """
         verdicts = self.judge.predict_many([bytes(data) for data in model_input["image"]])
-        rows = [dict.fromkeys(("logit", "score", "fake", "refused")) | verdict.as_dict() for verdict in verdicts]
+        rows = [dict.fromkeys(("logit", "score", "answer", "fake", "refused")) | verdict.as_dict() for verdict in verdicts]
         return pd.DataFrame(rows, dtype=object).drop(columns="source")  # as a float, what is not there would be NaN: no JSON
 
 

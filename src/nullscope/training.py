@@ -40,7 +40,7 @@ from nullscope.shards.batch import Batch
 from nullscope.shards.loading import training_batches
 from nullscope.shards.reading import Shard
 from nullscope.tables.text import TextTable
-from nullscope.validation import validate
+from nullscope.validation import Validated, validate
 
 CHECKPOINT_S = 60.0  # between two checkpoints
 MAPPINGS = ("losses", "validation")  # of a `Step`; in JSON as lists, since `write_json` sorts keys
@@ -117,6 +117,7 @@ class Training:
         self._phase = self._epoch = self._batch = 0  # where the training is
         self._first_lr: list[float] = []  # of the groups of the optimiser, at the start of the phase
         self._state: dict[str, Tensor] = {}  # of the optimiser, from the checkpoint
+        self._last: Validated | None = None  # of the last epoch that this process trained
         self._saved = time.monotonic()
         if data.text is not None:
             detector.see_captions(data.text.chunks())
@@ -193,13 +194,20 @@ class Training:
         save, last = self._is_due(), self._epoch + 1 == phase.epochs
         steps = self._fetched() if save or last or self.data.val_shards or len(self._pending) >= FETCH else []
         if self.data.val_shards:
-            steps[-1] = self.history[-1] = replace(steps[-1], validation=self._validated())
+            self._last = self._validated()
+            steps[-1] = self.history[-1] = replace(steps[-1], validation=self._last.numbers)
         self._epoch, self._batch = self._epoch + 1, 0
         if save:
             self._save(optimizer)
         return steps
 
-    def _validated(self) -> dict[str, float]:
+    def validated(self) -> Validated | None:
+        """Return what the trained detector says of the validation split, None where there is none. All ranks call it."""
+        if self._last is None and self.data.val_shards:
+            self._last = self._validated()  # this process went on after the last epoch
+        return self._last
+
+    def _validated(self) -> Validated:
         data = self.data
         return validate(self.detector, data.val_shards, data.val_text, device=self.device, workers=data.workers)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
+from torch import Tensor
 from torch.nn import functional as F
 
 from nullscope.core import ranks
@@ -17,10 +19,18 @@ from nullscope.shards.reading import Shard
 from nullscope.tables.text import TextTable
 
 
+class Validated(NamedTuple):
+    """What came out."""
+
+    numbers: dict[str, float]
+    logit_N: Tensor  # float32
+    is_fake_N: Tensor  # float32, 0 or 1
+
+
 def validate(
     detector: Detector, shards: Sequence[Shard], text: TextTable | None, *, device: torch.device, workers: int
-) -> dict[str, float]:
-    """Return ``val_loss`` of a detector on the images of ``shards`` and, of both labels, ``val_ap`` and ``val_auroc``.
+) -> Validated:
+    """Return the logits of the images of ``shards``, their ``val_loss`` and, of both labels, ``val_ap`` and ``val_auroc``.
 
     The loss is the binary cross-entropy of the logits, whatever the training minimises, so that detectors can be compared by it.
     ``text`` holds the captions' features, where the detector asks for them at inference. Ranks share the shards, and all of them
@@ -39,4 +49,4 @@ def validate(
     if 0 < is_fake_N.sum() < len(is_fake_N):
         numbers["val_ap"] = float(average_precision_score(is_fake_N.numpy(), logit_N.numpy()))
         numbers["val_auroc"] = float(roc_auc_score(is_fake_N.numpy(), logit_N.numpy()))
-    return numbers
+    return Validated(numbers, logit_N, is_fake_N)

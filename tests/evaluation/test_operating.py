@@ -28,6 +28,17 @@ def test_the_threshold_is_of_the_validation_reals_and_judges_every_source():
     assert one["found"]["sd"]["rate"] == pytest.approx(2 / 3)
 
 
+def test_degraded_images_meet_the_threshold_of_images_as_they_are():
+    val = rows(("real", "mine", 0, np.arange(99.0)))
+    test = rows(("real", "mine", 0, [0.0]), ("sd", "sd", 1, [1.0]))
+    blurred = rows(("real", "mine", 0, [97.0, 98, 99, 100]), ("sd", "sd", 1, [98.5, 0]), ("gan", "gan", 1, [0.0, 0.0]))
+    reals = rows(("real", "mine", 0, [99.0]))
+    one = frozen_thresholds(test, val, {"blur": blurred, "jpeg": reals})["tpr_1"]
+    assert one["degraded"]["blur"]["alarms"]["rate"] == 0.5 and one["degraded"]["blur"]["found"]["rate"] == 0.25
+    assert one["degraded"]["jpeg"].keys() == {"alarms"} and one["degraded"]["jpeg"]["alarms"]["rate"] == 1.0
+    assert (one["expected_low"], one["expected_high"]) == pytest.approx((1 - 0.975 ** (1 / 99), 1 - 0.025 ** (1 / 99)))
+
+
 @pytest.mark.parametrize("together", [1, 4])
 def test_images_of_one_group_say_what_one_image_says(together):
     """Ten photographs, each in the test set once or four times: the interval is that of ten."""

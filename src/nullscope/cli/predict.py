@@ -16,6 +16,7 @@ from nullscope.cli.shared import FOLDER
 from nullscope.core import streams
 
 if TYPE_CHECKING:
+    from nullscope.decision import Decision
     from nullscope.prediction import Verdict
 
 WIDE = 100_000  # columns: a path is never cut, in a pipe or in a terminal, which wraps it
@@ -29,18 +30,30 @@ WIDE = 100_000  # columns: a path is never cut, in a pipe or in a terminal, whic
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="CSV with the columns source and caption, for a detector that needs captions; it writes those that are missing.",
 )
+@click.option("--fpr", type=float, metavar="RATE", help="False alarms to promise, such as 0.01; default: 0.05, if it can be.")
+@click.option("--no-band", is_flag=True, help="Two answers, generated and real: never `not sure`.")
 @click.option("--anyway", is_flag=True, help="Give verdicts also with a detector that has seen nothing but rendered scenes.")
-@click.option("--json", "style", flag_value="json", help="One JSON object a line: source, logit, score, fake (or refused).")
-@click.option("--csv", "style", flag_value="csv", help="Comma-separated: source, logit, score, fake, refused.")
-def predict(images: tuple[str, ...], model: Path, captions: Path | None, anyway: bool, style: str | None) -> None:
+@click.option(
+    "--json", "style", flag_value="json", help="One JSON object a line: source, logit, score, answer, fake (or refused)."
+)
+@click.option("--csv", "style", flag_value="csv", help="Comma-separated: source, logit, score, answer, fake, refused.")
+def predict(
+    images: tuple[str, ...], model: Path, captions: Path | None, fpr: float | None, no_band: bool, anyway: bool, style: str | None
+) -> None:
     """Score images: how generated does each of them look?
 
     IMAGE is a file, a folder or archive (all files below it), a member of one (ARCHIVE::MEMBER), or - for a list of them on
     standard input, one a line or with NUL between them.
 
     \b
-    score  from 0 (photograph) to 1 (generated); above 0.5 counts as generated
-    logit  the same before the sigmoid: above 0 counts as generated
+    answer  generated, real, or not sure
+    score   from 0 (photograph) to 1 (generated)
+    logit   the same before the sigmoid
+
+    The threshold is the one that promises 5 % false alarms (--fpr: another rate) on photographs like those of the model's
+    validation; the last line says how many these were, and what to expect on others. `not sure` are images that lie between that
+    threshold and the one that finds as large a share of the validation's fakes. Your photographs may be others: `nullscope
+    calibrate` sets the threshold on them. A model without a validation calls a logit above 0 generated, and promises nothing.
 
     A score is no probability unless the detector was calibrated on images like yours. A detector that was trained on the embedded
     world has seen nothing but rendered scenes: its scores are no verdicts, unless you say --anyway.
@@ -52,6 +65,7 @@ def predict(images: tuple[str, ...], model: Path, captions: Path | None, anyway:
     Examples:
       nullscope predict photo.jpg --model models/ns_net-0
       nullscope predict holiday/ --model models/ns_net-0 --csv > holiday.csv
+      nullscope predict photo.jpg --model models/ns_net-0 --fpr 0.01 --no-band
       find . -name '*.png' | nullscope predict - --model models/ns_net-0 --json
     """
     from nullscope.core import ranks
@@ -60,13 +74,13 @@ def predict(images: tuple[str, ...], model: Path, captions: Path | None, anyway:
 
     ignored: Counter[str] = Counter()
     try:
-        found = list(expand(_sources(images), ignored))
+        found = list(expand(sources(images), ignored))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     files = [item for item in found if isinstance(item, str)]
     try:
         given = _read_captions(captions) if captions else {}
-        judge = Judge(model, workers=ranks.workers(), anyway=anyway)
+        judge = Judge(model, workers=ranks.workers(), anyway=anyway, fpr=fpr, band=not no_band)
         verdicts = judge.predict_many(files, given)
         if given and given.keys().isdisjoint(files):
             raise ValueError(
@@ -82,7 +96,19 @@ def predict(images: tuple[str, ...], model: Path, captions: Path | None, anyway:
         click.echo(
             "no verdicts: this detector has never seen a photograph, nor a picture like yours (--anyway gives them)", err=True
         )
+    else:
+        click.echo(explained(judge.decision), err=True)
     sys.exit(1 if refused else 0)
+
+
+def explained(decision: Decision) -> str:
+    """Return what the answers of a decision mean."""
+    if decision.promise is None:
+        return "generated: a logit above 0; this model has no validation that a threshold could promise anything by"
+    own = decision.promise
+    expected = f"{100 * own.low:.1f} to {100 * own.high:.1f} % on others like its {own.images} validation reals"
+    between = f"; not sure: from {decision.band[0]:+.2f} to {decision.band[1]:+.2f}" if decision.band else ""
+    return f"generated: a logit above {own.threshold:+.2f}, for {100 * own.rate:g} % false alarms ({expected}){between}"
 
 
 def _read_captions(path: Path) -> dict[str, str]:
@@ -102,7 +128,7 @@ def _read_captions(path: Path) -> dict[str, str]:
     return dict(rows)
 
 
-def _sources(images: tuple[str, ...]) -> Iterator[str]:
+def sources(images: tuple[str, ...]) -> Iterator[str]:
     for image in images:
         if image == "-":
             yield from streams.lines(sys.stdin)
@@ -133,7 +159,9 @@ def _print_json(verdicts: Iterable[Verdict]) -> int:
 
 
 def _print_csv(verdicts: Iterable[Verdict]) -> int:
-    writer = csv.DictWriter(sys.stdout, ["source", "logit", "score", "fake", "refused"], lineterminator="\n", restval="")
+    writer = csv.DictWriter(
+        sys.stdout, ["source", "logit", "score", "answer", "fake", "refused"], lineterminator="\n", restval=""
+    )
     writer.writeheader()
     refused = 0
     for verdict in verdicts:
@@ -147,15 +175,16 @@ def _print_table(verdicts: Iterable[Verdict]) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    table, refused = Table("verdict", "score", "logit", "source", box=None, pad_edge=False), []
+    table, refused = Table("answer", "score", "logit", "source", box=None, pad_edge=False), []
     for column in table.columns[1:3]:
         column.justify = "right"
     for verdict in verdicts:
         if verdict.refused is not None:
             refused.append(verdict)
         else:
-            word = {True: "generated", False: "real", None: "-"}[verdict.fake]
-            table.add_row(word, f"{verdict.score:.3f}", f"{verdict.logit:+.2f}", Text(streams.printable(verdict.source)))
+            table.add_row(
+                verdict.answer or "-", f"{verdict.score:.3f}", f"{verdict.logit:+.2f}", Text(streams.printable(verdict.source))
+            )
     if table.row_count:
         Console(width=WIDE).print(table)
     for verdict in refused:

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from nullscope.decision import alarms_allowed
+
 THRESHOLD = 0.0  # logit; the papers' p > 0.5
 MAX_FPR = MappingProxyType({"tpr_1": 0.01, "tpr_5": 0.05})  # shares of fakes found, at how many false alarms at most
 BINS = 15  # of predicted probabilities, of equal width
@@ -59,17 +61,6 @@ def average_precision(is_fake_N: Bools, logit_N: Floats) -> float:
 def auroc(is_fake_N: Bools, logit_N: Floats) -> float:
     """Return the area under the ROC curve: the chance that a fake scores above a real, ties counting half."""
     return float(roc_auc_score(is_fake_N, logit_N))
-
-
-def alarms_allowed(reals: int, max_fpr: float) -> int | None:
-    """Return how many of n ``reals`` a threshold may call fake if it is to call ``max_fpr`` of other reals fake.
-
-    It is the largest k with (k + 1) / (n + 1) <= ``max_fpr``: a threshold at the (k + 1)-th highest of n reals calls (k + 1) /
-    (n + 1) of further reals of the same source fake, on average (the mean of an order statistic of n uniform numbers), not k /
-    n. None where n is too small: 99 reals are needed for 1 %, 19 for 5 %.
-    """
-    alarms = int(np.searchsorted(np.arange(1, reals + 2) / (reals + 1), max_fpr, side="right")) - 1
-    return alarms if 0 <= alarms < reals else None
 
 
 def tpr_at_fpr(is_fake_N: Bools, logit_N: Floats, max_fpr: float) -> float | None:

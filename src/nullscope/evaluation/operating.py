@@ -6,6 +6,7 @@ Every rate is a fraction in [0, 1]. N images.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,31 +14,49 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nullscope.core.contracts import FAKE
+from nullscope.decision import TooFewError, promise
 from nullscope.evaluation.intervals import wilson
-from nullscope.evaluation.metrics import MAX_FPR, Bools, Floats, alarms_allowed, auroc, pooled
+from nullscope.evaluation.metrics import MAX_FPR, Bools, Floats, auroc, pooled
 
 
-def frozen_thresholds(test: pa.Table, val: pa.Table) -> dict[str, dict[str, Any]]:
+def frozen_thresholds(
+    test: pa.Table, val: pa.Table, degraded: Mapping[str, pa.Table] = MappingProxyType({})
+) -> dict[str, dict[str, Any]]:
     """Return what thresholds set on the reals of ``val`` do on ``test``, under the names of `MAX_FPR`.
 
     Both have the columns `label`, `subset`, `logit` and, optionally, `source_of_real` (by default the subset) and `group`. A rate
     that ``val`` has too few reals for is left out. An entry has the rate that is ``promised``, the number of ``reals`` that it
-    rests on, the ``threshold``, a logit above which an image is called fake, and the shares called fake: ``alarms`` of the reals
-    by source, ``found`` of the fakes by subset. A share is ``rate`` with the ends of its 95 % interval.
+    rests on, the ``threshold``, a logit above which an image is called fake, ``expected_low`` and ``_high``, between which the
+    rate on other reals lies (`decision.promise`), and the shares called fake: ``alarms`` of the reals by source, ``found`` of
+    the fakes by subset. A share is ``rate`` with the ends of its 95 % interval. ``degraded``, the same test images by their
+    degradation, are held against the same threshold: ``degraded`` has the share called fake of all reals and of all fakes.
     """
-    falling_N = np.sort(val["logit"].to_numpy()[val["label"].to_numpy() != FAKE].astype(np.float64))[::-1]
+    real_N = val["logit"].to_numpy()[val["label"].to_numpy() != FAKE]
     parts = {"alarms": _kinds(test, _source_column(test), fake=False), "found": _kinds(test, "subset", fake=True)}
     entries = {}
     for key, promised in MAX_FPR.items():
-        alarms = alarms_allowed(len(falling_N), promised)
-        if alarms is not None:
-            threshold = float(falling_N[alarms])
-            called = {
-                part: {name: _share(logit_N > threshold, group_N) for name, (logit_N, group_N) in kinds.items()}
-                for part, kinds in parts.items()
-            }
-            entries[key] = {"promised": promised, "reals": len(falling_N), "threshold": threshold, **called}
+        try:
+            own = promise(real_N, promised)
+        except TooFewError:
+            continue
+        called = {
+            part: {name: _share(logit_N > own.threshold, group_N) for name, (logit_N, group_N) in kinds.items()}
+            for part, kinds in parts.items()
+        }
+        called |= {"degraded": {name: _both(rows, own.threshold) for name, rows in degraded.items()}} if degraded else {}
+        expected = {"expected_low": own.low, "expected_high": own.high}
+        entries[key] = {"promised": promised, "reals": own.images, "threshold": own.threshold, **expected, **called}
     return entries
+
+
+def _both(rows: pa.Table, threshold: float) -> dict[str, dict[str, float]]:
+    """Return the shares called fake, of all reals and of all fakes."""
+    is_fake_N, called_N = rows["label"].to_numpy() == FAKE, rows["logit"].to_numpy().astype(np.float64) > threshold
+    group_N = rows["group"].to_numpy() if "group" in rows.column_names else None
+    kinds = {"alarms": ~is_fake_N, "found": is_fake_N}
+    return {
+        kind: _share(called_N[own_N], None if group_N is None else group_N[own_N]) for kind, own_N in kinds.items() if own_N.any()
+    }
 
 
 def source_grid(test: pa.Table) -> dict[str, Any] | None:

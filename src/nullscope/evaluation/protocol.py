@@ -93,7 +93,9 @@ def evaluate_with_resamples(
             f"scores: no row has the degradation {CLEAN!r}, found {sorted(results) or 'no rows'}; rerun `dvc repro score`"
         )
     as_they_are = scores.filter(pc.equal(scores["degradation"], CLEAN))
-    more = {"frozen": frozen_thresholds(as_they_are, val) if val is not None else {}, "sources": source_grid(as_they_are)}
+    degraded = {name: scores.filter(pc.equal(scores["degradation"], name)) for name in results}
+    frozen = frozen_thresholds(as_they_are, val, degraded) if val is not None else {}
+    more = {"frozen": frozen, "sources": source_grid(as_they_are)}
     more |= {"degradations": results}
     return rounded({"protocol": PROTOCOL} | clean | {key: value for key, value in more.items() if value}), resamples
 

@@ -29,7 +29,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nullscope.core.contracts import FAKE, REAL
-from nullscope.evaluation.metrics import alarms_allowed
+from nullscope.decision import alarms_allowed
 from nullscope.evaluation.reals import reals_for
 from nullscope.tables.parquet import read_schema, read_table
 

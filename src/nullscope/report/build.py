@@ -51,7 +51,7 @@ from nullscope.report.tables.insight import (
     shortcut_table,
 )
 from nullscope.report.tables.leaderboard import leaderboard_table, plug_and_play_tables, read_sizes
-from nullscope.report.tables.operating import operating_table, sources_table
+from nullscope.report.tables.operating import degraded_operating_table, operating_table, sources_table
 from nullscope.report.tables.pairs import pairs_table
 from nullscope.report.tables.papers import paper_tables, scorecard_table
 from nullscope.report.tables.provenance import MEANING, data_table, licence_table, marked, origins_table, read_provenance
@@ -104,6 +104,7 @@ def build_report(root: Path) -> Report:
         releases_table(read_releases(project), summary, resamples, fixed),
         prevalence_table(summary),
         operating_table(summary),
+        degraded_operating_table(summary),
         sources_table(summary),
         pairs_table(resamples, fixed),
         per_generator_differences(summary, resamples, fixed),

@@ -131,7 +131,8 @@ def log_model(store: Store, run: Run, folder: Path) -> str:
         from mlflow.types import ColSpec, Schema
 
         numbers = [ColSpec("double", name, required=False) for name in ("logit", "score")]
-        outputs = [*numbers, ColSpec("boolean", "fake", required=False), ColSpec("string", "refused", required=False)]
+        words = [ColSpec("string", name, required=False) for name in ("answer", "refused")]
+        outputs = [*numbers, ColSpec("boolean", "fake", required=False), *words]
         code = _code(Path(scratch), folder)
         # A copy, of what links lead to: MLflow refuses a link out of the folder, and DVC may have made nothing else.
         model = shutil.copytree(folder, Path(scratch) / "model" / folder.name)

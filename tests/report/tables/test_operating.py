@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nullscope.report.tables.operating import operating_table, sources_table
+from nullscope.report.tables.operating import degraded_operating_table, operating_table, sources_table
 
 
 def run(phone: float, scan: float) -> dict:
@@ -15,6 +15,8 @@ def run(phone: float, scan: float) -> dict:
 
     alarms = {"phone": share(phone), "scan": share(scan)}
     entry = {"promised": 0.05, "reals": 40, "threshold": 1.0, "alarms": alarms, "found": {"sd": share(0.9)}}
+    entry |= {"expected_low": 0.006, "expected_high": 0.13}
+    entry |= {"degraded": {"jpeg_75": {"alarms": share(phone / 2), "found": share(0.3)}, "blur_1.0": {"alarms": share(scan)}}}
     grid = {"sd": {"phone": 1 - phone, "scan": 1 - scan}, "gan": {"phone": 0.99, "scan": 0.98}}
     return {"frozen": {"tpr_5": entry}, "sources": {"auroc": grid, "worst": ["sd", "scan"]}}
 
@@ -28,9 +30,19 @@ def test_the_worst_source_is_named_beside_the_promise():
         *("detector", "promised", "alarms_worst", "alarms_phone", "alarms_scan", "found_sd"),
     ]
     (row,) = table.rows
-    assert row[:2] == ["x", 0.05] and [cell.mean for cell in row[2:]] == pytest.approx([0.6, 0.04, 0.6, 0.9])
+    assert (row[0], row[1].mean, row[1].low, row[1].high) == ("x", 0.05, pytest.approx(0.006), pytest.approx(0.13))
+    assert [cell.mean for cell in row[2:]] == pytest.approx([0.6, 0.04, 0.6, 0.9])
     assert (row[2].seeds, row[2].span) == (3, "interval") and row[2].low < 0.5, "seeds and images in one interval"
     assert "40 reals of the validation split" in table.note
+
+
+def test_degraded_images_are_held_against_the_same_threshold():
+    table = degraded_operating_table(SUMMARY)
+    assert [[row[0], row[1].mean, row[2], *(cell and round(cell.mean, 6) for cell in row[3:])] for row in table.rows] == [
+        ["x", 0.05, "jpeg_75", 0.02, 0.3],
+        ["x", 0.05, "blur_1.0", 0.6, None],
+    ]
+    assert degraded_operating_table({"y-0": {}}) is None
 
 
 def test_the_lowest_cell_of_the_grid_is_named():

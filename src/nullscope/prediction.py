@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -138,6 +138,7 @@ class Judge:
         for name in self.facts.prepare:
             check_name(name)  # here, or every image would be refused for it
         self.decision = decision_of(self.folder, fpr, band=band)
+        self.patches = patches_of(self.facts)
         self.judges = anyway or not self.facts.rendered
         self.needs_captions = self.detector.captions_at_inference
         self._writer = None
@@ -166,7 +167,7 @@ class Judge:
         return self._verdicts(chain(first, asked), self.workers if len(first) == FEW else 0)
 
     def _verdicts(self, asked: Iterator[_Asked], workers: int) -> Iterator[Verdict]:
-        reader = _Reader(self.detector.transform, self.facts, patches_of(self.facts), self._writer and self._writer.reader)
+        reader = _Reader(self.detector.transform, self.facts, self.patches, self._writer and self._writer.reader)
         chunks = iter(lambda: list(islice(asked, CHUNK)), [])
         for read in DataLoader(reader, batch_size=None, sampler=chunks, num_workers=workers, collate_fn=_as_is):
             yield from self._judged(read)
@@ -190,6 +191,19 @@ class Judge:
         rows = Rows(0, np.arange(len(inputs)), names, labels, stacks.stacks())
         text = TextTable(names, self._text_features(inputs), "captions") if self.needs_captions else None
         return logits(self.detector, rows, self.device, text)
+
+    def picture(self, image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return what the detector's transform gets of an image: prepared, and the mosaic of its patches where it reads that.
+
+        Raises `ImageError` if the image is too small.
+        """
+        return picture_of(image_HWC, self.detector.transform, self.facts, self.patches)
+
+    def logits_of(self, pictures: Sequence[NDArray[np.uint8]], identity: str) -> list[float]:
+        """Return the logits of several versions of one image's `picture`: all are read in the order of its patches."""
+        transform = self.detector.transform
+        arrays = [transform(picture, image_rng(identity), training=False) for picture in pictures]
+        return self._logits([_Input("bytes", identity, own, None, None) for own in arrays])
 
     def _text_features(self, inputs: list[_Input]) -> Tensor:
         """Return the features of the images' captions, (N, D): those that were given, or else BLIP's."""
@@ -327,12 +341,17 @@ class _Reader(Dataset):
 
     def _arrays(self, image_HWC: NDArray[np.uint8], identity: str) -> dict[str, NDArray]:
         """Return the arrays of the transform, as the pipeline makes them. Raises `ImageError` if the image is too small."""
-        (height, width), least = image_HWC.shape[:2], self.transform.min_side_px
-        if min(height, width) < least:
-            raise ImageError(f"{width}x{height} px: a side is shorter than {least} px, the least that this detector takes")
-        seen = prepared(image_HWC, self.facts.prepare, min_side=self.patches.patch_px)
-        seen = select(seen, self.patches) if self.transform.kind == "patches" else seen
+        seen = picture_of(image_HWC, self.transform, self.facts, self.patches)
         return self.transform(seen, image_rng(identity), training=False)
+
+
+def picture_of(image_HWC: NDArray[np.uint8], transform: Transform, facts: ModelFacts, patches: PatchParams) -> NDArray[np.uint8]:
+    """Return what a transform gets of an image. Raises `ImageError` if the image is too small."""
+    (height, width), least = image_HWC.shape[:2], transform.min_side_px
+    if min(height, width) < least:
+        raise ImageError(f"{width}x{height} px: a side is shorter than {least} px, the least that this detector takes")
+    seen = prepared(image_HWC, facts.prepare, min_side=patches.patch_px)
+    return select(seen, patches) if transform.kind == "patches" else seen
 
 
 def _checked(item: Item) -> Item:

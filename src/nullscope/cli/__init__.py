@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from nullscope.cli import calibrate, evaluate, fetch, models, predict, shards, verify
+from nullscope.cli import calibrate, evaluate, fetch, models, predict, serve, shards, verify
 from nullscope.core import streams
 
 
@@ -28,6 +28,6 @@ def main() -> None:
 
 for command in (
     *(predict.predict, evaluate.evaluate, evaluate.summary, fetch.fetch, shards.upload_shards),
-    *(models.import_weights, models.export, calibrate.calibrate, verify.verify),
+    *(models.import_weights, models.export, calibrate.calibrate, serve.serve, verify.verify),
 ):
     main.add_command(command)

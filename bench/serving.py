@@ -89,17 +89,7 @@ def main() -> None:
     expected = [verdict.logit for verdict in judge.predict_many(files)]
     forward = forward_rate(judge, files[:64])
 
-    command = [
-        sys.executable,
-        "-m",
-        "nullscope.cli",
-        "serve",
-        "--model",
-        str(options.model),
-        "--port",
-        str(options.port),
-        "--anyway",
-    ]
+    command = ["nullscope", "serve", "--model", str(options.model), "--port", str(options.port), "--anyway"]
     with open(os.devnull, "w") as none:
         server = subprocess.Popen(command, stdout=none, stderr=none)
     url = f"http://127.0.0.1:{options.port}"

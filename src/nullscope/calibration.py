@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nullscope.core.files import replacing_directory
+from nullscope.copying import check_free, copy_folder
 from nullscope.decision import RATE, Decision, decide
 from nullscope.model_facts import VALIDATION, Validation, read_validation, write_validation
 from nullscope.prediction import Judge, Verdict
@@ -31,8 +29,7 @@ def calibrate(model: Path, out: Path, photographs: Iterable[str | Verdict], wher
     model's validation stay. A picture counts once, however often it is there. Raises `ValueError` if the model
     is none, if ``out`` is there, or if too few photographs were scored to promise `decision.RATE`.
     """
-    if out.exists():
-        raise ValueError(f"{out} is there already; name a folder that is not, so that no model is overwritten")
+    check_free(out)
     judge = Judge(model, workers=workers, anyway=True)
     found = list(photographs)
     verdicts = [own for own in found if isinstance(own, Verdict)]
@@ -42,17 +39,7 @@ def calibrate(model: Path, out: Path, photographs: Iterable[str | Verdict], wher
     before = read_validation(model)
     fakes = (before.fakes, before.fake) if before else ("", [])
     decision = decide(own, fakes[1], RATE)
-    with replacing_directory(out) as partial:
-        partial.rmdir()
-        shutil.copytree(model, partial, copy_function=_link, ignore=shutil.ignore_patterns(VALIDATION))
+    with copy_folder(model, out, without=(VALIDATION,)) as partial:
         write_validation(partial, Validation(reals=where, fakes=fakes[0], real=own, fake=fakes[1]))
     above = sum(logit > judge.decision.threshold for logit in own) / len(own)
     return Calibrated(decision, above, [item for item in verdicts if item.refused is not None], len(scored) - len(own))
-
-
-def _link(source: str, target: str) -> None:
-    """Hard-link a file; copy it where that cannot be done."""
-    try:
-        os.link(os.path.realpath(source), target)
-    except OSError:
-        shutil.copyfile(source, target)

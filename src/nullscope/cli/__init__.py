@@ -28,6 +28,6 @@ def main() -> None:
 
 for command in (
     *(predict.predict, evaluate.evaluate, evaluate.summary, fetch.fetch, shards.upload_shards),
-    *(models.import_weights, models.export, calibrate.calibrate, serve.serve, verify.verify),
+    *(models.import_weights, models.export, models.card, calibrate.calibrate, serve.serve, verify.verify),
 ):
     main.add_command(command)

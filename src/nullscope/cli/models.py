@@ -1,4 +1,4 @@
-"""``nullscope import-weights`` and ``nullscope export``: other people's weights in, a tower out."""
+"""``nullscope import-weights``, ``export`` and ``card``: other people's weights in, a tower or a described copy out."""
 
 from __future__ import annotations
 
@@ -74,3 +74,33 @@ def export(model: Path, out: Path) -> None:
     with replacing(out) as partial:
         save_file(detached(state), partial)
     click.echo(f"{out}: image tower of {model}, adapters merged")
+
+
+@click.command()
+@click.argument("model", type=FOLDER)
+@click.option("--out", type=PATH, help="Folder of a copy with the card in it, ready to be shared; default: print the card.")
+def card(model: Path, out: Path | None) -> None:
+    """Write the card of MODEL: training data and licences, numbers, promised and achieved false alarms, limits.
+
+    All of it is read from the model's own files and, in a project, from its metrics. With --out a copy of the model is made with
+    the card as README.md, in the form that Hugging Face's hub shows.
+
+    \b
+    Examples:
+      nullscope card models/ns_net-0
+      nullscope card models/ns_net-0 --out ns_net_world
+    """
+    from nullscope.card import card as written
+    from nullscope.card import read_metrics
+    from nullscope.copying import copy_folder
+
+    try:
+        text = written(model, read_metrics(model))
+        if out is None:
+            click.echo(text)
+            return
+        with copy_folder(model, out) as partial:
+            (partial / "README.md").write_text(text, encoding="utf-8")
+    except (ValueError, OSError) as error:
+        fail(str(error))
+    click.echo(f"{out}: a copy of {model} with its card, README.md")

@@ -104,11 +104,11 @@ def predict(
 def explained(decision: Decision) -> str:
     """Return what the answers of a decision mean."""
     if decision.promise is None:
-        return "generated: a logit above 0; this model has no validation that a threshold could promise anything by"
+        return "threshold 0, that of training: this model has no validation that a threshold could promise anything by"
     own = decision.promise
     expected = f"{100 * own.low:.1f} to {100 * own.high:.1f} % on others like its {own.images} validation reals"
     between = f"; not sure: from {decision.band[0]:+.2f} to {decision.band[1]:+.2f}" if decision.band else ""
-    return f"generated: a logit above {own.threshold:+.2f}, for {100 * own.rate:g} % false alarms ({expected}){between}"
+    return f"threshold {own.threshold:+.2f}, for {100 * own.rate:g} % false alarms ({expected}){between}"
 
 
 def _read_captions(path: Path) -> dict[str, str]:

@@ -12,11 +12,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from PIL import Image
+from pydantic import BaseModel
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,7 +31,6 @@ from nullscope.serving.scorer import Job, Scorer
 from nullscope.serving.uploads import FIELD, Upload, read_uploads
 
 LOG = logging.getLogger("nullscope.serve")
-T = TypeVar("T")
 VERSION = importlib.metadata.version("nullscope")
 GONE = 499  # what nginx calls a client that went away; it is counted, and nobody receives it
 HEADERS = {
@@ -101,7 +101,7 @@ def _explain_route(state: State) -> Callable[[Request, str], Any]:
     return explain
 
 
-async def _admitted(state: State, request: Request, answer: Callable[[list[Upload]], Awaitable[T]]) -> T | Response:
+async def _admitted(state: State, request: Request, answer: Callable[[list[Upload]], Awaitable[BaseModel]]) -> Response:
     """Read the files of a request that may come in, and answer it; count it and log how it ended."""
     start, status = time.monotonic(), 500
     try:
@@ -117,7 +117,7 @@ async def _admitted(state: State, request: Request, answer: Callable[[list[Uploa
         finally:
             state.under_way -= 1
         status = 200
-        return found
+        return Response(found.model_dump_json(), media_type="application/json")  # FastAPI would validate it once more
     except Declined as error:
         status = error.status
         raise

@@ -69,7 +69,7 @@ def test_scores_are_those_of_the_pipeline(model, small):
     found = [record["logit"] for record in records(result)]
     assert sorted(found) == sorted(shards.values())
     for record in records(result):
-        assert record.keys() == {"source", "logit", "score", "answer", "fake"}
+        assert record.keys() == {"source", "logit", "score", "answer", "fake", "claims"}
         assert record["fake"] == (record["logit"] > 0)
         assert record["score"] == pytest.approx(torch.tensor(record["logit"]).sigmoid().item(), abs=1e-6)
 
@@ -107,7 +107,7 @@ def test_standard_input_lists_files(model, small):
 def test_csv_has_a_header_and_a_line_per_image(model, small):
     file = next((small.folder / "patches/files").iterdir())
     lines = run(model, file, "--csv").stdout.splitlines()
-    assert lines[0] == "source,logit,score,answer,fake,refused" and len(lines) == 2 and lines[1].startswith(str(file))
+    assert lines[0] == "source,logit,score,answer,fake,claims,refused" and len(lines) == 2 and lines[1].startswith(str(file))
 
 
 def test_table_never_cuts_a_path(model, tmp_path):

@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "embedding": {"tables"},
     "decision": set(),
     "copying": set(),
+    "provenance": set(),
     "calibration": {"copying", "decision", "model_facts", "prediction"},
     "card": {"decision", "model_facts", "records"},
     "explanation": {"images", "prediction"},
@@ -54,8 +55,8 @@ MAY_IMPORT = {
     "validation": {"detectors", "scoring", "shards", "tables"},
     "scoring": {"detectors", "shards", "tables"},
     "prediction": {
-        *("archives", "backbones", "caption_writer", "decision", "images", "model_facts", "model_folder", "ops", "scoring"),
-        *("shards", "sources", "tables"),
+        *("archives", "backbones", "caption_writer", "decision", "images", "model_facts", "model_folder", "ops", "provenance"),
+        *("scoring", "shards", "sources", "tables"),
     },
     "report": {"evaluation", "records", "shards", "tables", "world"},
     "tracking": {"detectors", "evaluation", "locked"},

@@ -83,11 +83,10 @@ def _what(facts: ModelFacts) -> str:
         [f"Frozen network `{name}`", f"{len(files)} files, hashes in `detector.json`"] for name, files in facts.backbones.items()
     ]
     names = {facts.detector, str(method), facts.dataset, facts.checkpoint}
-    terms = [
-        [row.name, row.part, row.licence, row.commercial] for row in licences() if row.name in names or row.kind == "encoder"
-    ]
+    known = [row for row in licences() if row.name in names or row.kind == "encoder"]
+    terms = [[row.name, row.part, row.licence, row.commercial] for row in known]
     return (
-        f"{_table(['', ''], rows)}\n## Licences\n\nOf the code, the data and the encoders that it is made of; no legal advice.\n\n"
+        f"{_table(['', ''], rows)}\n## Licences\n\nOf its code, its data and the encoders; no legal advice.\n\n"
         f"{_table(['Of', 'Part', 'Licence', 'Commercial use'], terms)}"
     )
 

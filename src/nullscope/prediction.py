@@ -30,6 +30,7 @@ from nullscope.images.transforms import Transform, image_rng
 from nullscope.model_facts import ModelFacts, read_validation
 from nullscope.model_folder import load, patches_of
 from nullscope.ops.patches import PatchParams, select
+from nullscope.provenance import claims
 from nullscope.scoring import logits, one_thread
 from nullscope.shards.loading import Rows, Stacks
 from nullscope.sources.folders import ANYWHERE, UNNAMEABLE, Ignored, Listed, Packed, Refused, escaped, everything, is_utf8, unpack
@@ -54,6 +55,7 @@ class Verdict:
     logit: float | None = None
     refused: str | None = None
     identity: str = ""  # hexadecimal SHA-256 of the file's bytes, or of the pixels of an image without a file
+    claims: tuple[str, ...] = ()  # what the file says of its own origin; never part of the score
     decision: Decision | None = TRAINED  # None: the detector has seen nothing like the image; its score is no verdict
 
     @property
@@ -76,10 +78,11 @@ class Verdict:
         return {"generated": True, "real": False}.get(self.answer or "")
 
     def as_dict(self) -> dict[str, object]:
-        """Return what is printed: ``source``, ``logit``, ``score``, ``answer``, ``fake``, or ``source`` and ``refused``."""
+        """Return what is printed: ``source``, ``logit``, ``score``, ``answer``, ``fake``, ``claims``; or the reason."""
         if self.refused is not None:
             return {"source": self.source, "refused": self.refused}
-        return {"source": self.source, "logit": self.logit, "score": self.score, "answer": self.answer, "fake": self.fake}
+        said = {"answer": self.answer, "fake": self.fake, "claims": list(self.claims)}
+        return {"source": self.source, "logit": self.logit, "score": self.score, **said}
 
     def _known(self) -> float:
         if self.logit is None:
@@ -178,7 +181,7 @@ class Judge:
         found = iter(self._logits(inputs) if inputs else ())
         decision = self.decision if self.judges else None
         return [
-            Verdict(item.source, next(found), identity=item.identity, decision=decision) if isinstance(item, _Input) else item
+            Verdict(item.source, next(found), None, item.identity, item.claims, decision) if isinstance(item, _Input) else item
             for item in read
         ]
 
@@ -305,6 +308,7 @@ class _Input(NamedTuple):
     arrays: dict[str, NDArray]
     caption: str | None
     pixels: Tensor | None
+    claims: tuple[str, ...] = ()
 
 
 class _Reader(Dataset):
@@ -320,24 +324,24 @@ class _Reader(Dataset):
     def _read(self, asked: _Asked) -> _Input | Verdict:
         source = _source(asked.item)
         try:
-            identity, image = self._pixels(asked.item)
+            identity, image, said = self._pixels(asked.item)
             arrays = self._arrays(image, identity)
         except (OSError, MemoryError, ValueError) as error:  # ValueError: an `ImageError`, or a path with a NUL
             return Verdict(source, refused=refusal(error))
         wanted = self.reader is not None and asked.caption is None
-        return _Input(source, identity, arrays, asked.caption, self.reader(image) if wanted else None)
+        return _Input(source, identity, arrays, asked.caption, self.reader(image) if wanted else None, said)
 
-    def _pixels(self, item: Item) -> tuple[str, NDArray[np.uint8]]:
-        """Return the identity and the pixels of an image. Raises `ImageError` or `OSError` if it is refused."""
+    def _pixels(self, item: Item) -> tuple[str, NDArray[np.uint8], tuple[str, ...]]:
+        """Return identity and pixels of an image, and what its file claims. Raises `ImageError` or `OSError` if it is refused."""
         limit = self.facts.max_pixels
         if isinstance(item, Image.Image):
             image = pixels_of(item, max_pixels=limit)
-            return pixels_id(image), image
+            return pixels_id(image), image, ()
         if isinstance(item, np.ndarray):
             check_pixels(item.shape[1], item.shape[0], limit)
-            return pixels_id(item), np.ascontiguousarray(item)
+            return pixels_id(item), np.ascontiguousarray(item), ()
         data = read_source(Path(item), max_pixels=limit) if isinstance(item, (str, os.PathLike)) else bytes(item)
-        return image_id(data), decode(data, max_pixels=limit)
+        return image_id(data), decode(data, max_pixels=limit), tuple(claims(data))
 
     def _arrays(self, image_HWC: NDArray[np.uint8], identity: str) -> dict[str, NDArray]:
         """Return the arrays of the transform, as the pipeline makes them. Raises `ImageError` if the image is too small."""

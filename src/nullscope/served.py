@@ -9,6 +9,8 @@ from __future__ import annotations
 import mlflow
 import pandas as pd
 
+COLUMNS = ["logit", "score", "answer", "fake", "refused"]
+
 
 class Served(mlflow.pyfunc.PythonModel):
     """A `nullscope.prediction.Judge` behind MLflow's interface."""
@@ -26,8 +28,8 @@ class Served(mlflow.pyfunc.PythonModel):
         verdict (`prediction.Verdict`).
         """
         verdicts = self.judge.predict_many([bytes(data) for data in model_input["image"]])
-        rows = [dict.fromkeys(("logit", "score", "answer", "fake", "refused")) | verdict.as_dict() for verdict in verdicts]
-        return pd.DataFrame(rows, dtype=object).drop(columns="source")  # as a float, what is not there would be NaN: no JSON
+        rows = [dict.fromkeys(COLUMNS) | verdict.as_dict() for verdict in verdicts]
+        return pd.DataFrame(rows, columns=COLUMNS, dtype=object)  # as a float, what is not there would be NaN: no JSON
 
 
 mlflow.models.set_model(Served())

@@ -34,9 +34,9 @@ WIDE = 100_000  # columns: a path is never cut, in a pipe or in a terminal, whic
 @click.option("--no-band", is_flag=True, help="Two answers, generated and real: never `not sure`.")
 @click.option("--anyway", is_flag=True, help="Give verdicts also with a detector that has seen nothing but rendered scenes.")
 @click.option(
-    "--json", "style", flag_value="json", help="One JSON object a line: source, logit, score, answer, fake (or refused)."
+    "--json", "style", flag_value="json", help="One JSON object a line: source, logit, score, answer, fake, claims; or refused."
 )
-@click.option("--csv", "style", flag_value="csv", help="Comma-separated: source, logit, score, answer, fake, refused.")
+@click.option("--csv", "style", flag_value="csv", help="Comma-separated: the same, and refused.")
 def predict(
     images: tuple[str, ...], model: Path, captions: Path | None, fpr: float | None, no_band: bool, anyway: bool, style: str | None
 ) -> None:
@@ -54,6 +54,9 @@ def predict(
     validation; the last line says how many these were, and what to expect on others. `not sure` are images that lie between that
     threshold and the one that finds as large a share of the validation's fakes. Your photographs may be others: `nullscope
     calibrate` sets the threshold on them. A model without a validation calls a logit above 0 generated, and promises nothing.
+
+    What a file says of its own origin (C2PA, XMP, EXIF, PNG texts) is listed as its claim. Anybody can write or remove it: no
+    score depends on it.
 
     A score is no probability unless the detector was calibrated on images like yours. A detector that was trained on the embedded
     world has seen nothing but rendered scenes: its scores are no verdicts, unless you say --anyway.
@@ -160,12 +163,13 @@ def _print_json(verdicts: Iterable[Verdict]) -> int:
 
 def _print_csv(verdicts: Iterable[Verdict]) -> int:
     writer = csv.DictWriter(
-        sys.stdout, ["source", "logit", "score", "answer", "fake", "refused"], lineterminator="\n", restval=""
+        sys.stdout, ["source", "logit", "score", "answer", "fake", "claims", "refused"], lineterminator="\n", restval=""
     )
     writer.writeheader()
     refused = 0
     for verdict in verdicts:
-        writer.writerow(verdict.as_dict())
+        row = verdict.as_dict()
+        writer.writerow(row | ({"claims": "; ".join(verdict.claims)} if "claims" in row else {}))
         refused += verdict.refused is not None
     return refused
 
@@ -176,17 +180,21 @@ def _print_table(verdicts: Iterable[Verdict]) -> int:
     from rich.text import Text
 
     table, refused = Table("answer", "score", "logit", "source", box=None, pad_edge=False), []
+    claiming: list[Verdict] = []
     for column in table.columns[1:3]:
         column.justify = "right"
     for verdict in verdicts:
         if verdict.refused is not None:
             refused.append(verdict)
         else:
+            claiming += [verdict] * bool(verdict.claims)
             table.add_row(
                 verdict.answer or "-", f"{verdict.score:.3f}", f"{verdict.logit:+.2f}", Text(streams.printable(verdict.source))
             )
     if table.row_count:
         Console(width=WIDE).print(table)
+    for verdict in claiming:
+        click.echo(streams.printable(f"claim of the file {verdict.source}: {'; '.join(verdict.claims)}"), err=True)
     for verdict in refused:
         click.echo(streams.printable(f"refused: {verdict.source}: {verdict.refused}"), err=True)
     return len(refused)

@@ -26,6 +26,7 @@ class FileScores(BaseModel):
     """What all models say of one file."""
 
     name: str
+    claims: list[str]  # what the file says of its own origin: no score depends on it
     scores: list[ModelScore]
 
 

@@ -169,7 +169,8 @@ async def _scored(state: State, uploads: Sequence[Upload]) -> Scores:
             outcome = "refused" if verdict.refused is not None else verdict.answer or "no verdict"
             state.counters.image(name, outcome)
         scores = [model_score(name, verdict, state.scorer.judges[name]) for name, verdict in verdicts.items()]
-        rows.append(FileScores(name=upload.name, scores=scores))
+        said = next(iter(verdicts.values())).claims
+        rows.append(FileScores(name=upload.name, claims=list(said), scores=scores))
     return Scores(version=VERSION, files=rows)
 
 

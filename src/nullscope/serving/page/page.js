@@ -116,6 +116,7 @@ async function judged(file, item) {
   try {
     const found = (await asked("/v1/score", file)).files[0];
     scores.replaceChildren(...found.scores.map(score => shownScore(score, file)));
+    for (const claim of found.claims) scores.before(made("p", `The file claims (anybody can write this): ${claim}`, "fact"));
     rows.push(...found.scores.map(score => ({file: file.name || "pasted image", ...score})));
   } catch (error) {
     scores.replaceChildren(made("p", `No scores: ${error.message}`, "refused"));

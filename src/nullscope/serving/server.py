@@ -35,13 +35,22 @@ def load_judges(folders: Sequence[Path], limits: Limits, *, anyway: bool, fpr: f
 
 def serve(judges: Mapping[str, Judge], host: str, port: int, limits: Limits, key: str) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is under way. Nothing of a request is logged but status and seconds."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    _log_to_stderr()
     app = create_app(judges, limits, key)
     state = app.state.nullscope
     threading.Thread(target=warm_up, args=(app,), name="warm-up", daemon=True).start()
     LOG.info("http://%s:%d serves %s", host, port, ", ".join(judges))
     uvicorn.run(app, host=host, port=port, access_log=False, log_level="warning", timeout_graceful_shutdown=FAREWELL_S)
     state.scorer.close()
+
+
+def _log_to_stderr() -> None:
+    """Write this server's lines, whatever libraries have made of the root logger."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.INFO)
+    LOG.propagate = False
 
 
 def warm_up(app: object) -> None:

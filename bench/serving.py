@@ -82,12 +82,13 @@ def main() -> None:
     parser.add_argument("--model", required=True, type=Path)
     parser.add_argument("--callers", type=int, default=32)
     parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--sample", type=int, default=64, help="images of a round of the forward pass")
     parser.add_argument("--port", type=int, default=8765)
     options = parser.parse_args()
     files = [Path(path).read_bytes() for path in sorted(glob.glob(options.images))[:200]]
     judge = Judge(options.model, "cpu", anyway=True)
     expected = [verdict.logit for verdict in judge.predict_many(files)]
-    forward = forward_rate(judge, files[:64])
+    forward = forward_rate(judge, files[: options.sample])
 
     command = ["nullscope", "serve", "--model", str(options.model), "--port", str(options.port), "--anyway"]
     with open(os.devnull, "w") as none:
@@ -141,7 +142,7 @@ def main() -> None:
         "MB at end": memory[1],
     }
     print(*lost[:5], sep="\n")
-    publish("serving", [row], model=options.model.name, callers=options.callers)
+    publish(f"serving-{options.model.name}", [row], callers=options.callers, size=judge.patches.mosaic_px)
     sys.exit(1 if lost else 0)
 
 

@@ -14,7 +14,9 @@ from conftest import PATCHES, conf_of
 from e2e.project import MADE, RUNS, SMALL, STEPS, clean_logits, one_epoch, overrides, run, stages_run
 
 from nullscope import detectors, model_folder
+from nullscope.core.contracts import FAKE, REAL
 from nullscope.detectors.base import Context
+from nullscope.model_facts import read_validation
 
 pytestmark = pytest.mark.e2e
 
@@ -114,6 +116,16 @@ def test_the_trained_detector_judges_files_as_the_pipeline_does(project):
     images = sorted(expected)[::20]
     assert len(images) >= 3
     assert predicted(project, "ns_net-0", images) == pytest.approx({image: expected[image] for image in images}, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(RUNS))
+def test_the_logits_that_a_model_keeps_are_those_of_the_validation_split(project, name):
+    """Its thresholds rest on what the trained detector says of the validation images, as the stage `score` does afterwards."""
+    kept, logit = read_validation(project / f"models/{name}"), clean_logits(project, name, "val")
+    index = pq.read_table(project / "data/index.parquet", filters=[("split", "=", "val")]).to_pylist()
+    for label, found in ((REAL, kept.real), (FAKE, kept.fake)):
+        expected = sorted(logit[row["image_id"]] for row in index if row["label"] == label)
+        assert found == pytest.approx(expected, abs=1e-4) and len(found) == 16
 
 
 def test_released_weights_are_scored_and_reported_beside_those_trained_here(clone, tmp_path):

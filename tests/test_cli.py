@@ -69,7 +69,7 @@ def test_scores_are_those_of_the_pipeline(model, small):
     found = [record["logit"] for record in records(result)]
     assert sorted(found) == sorted(shards.values())
     for record in records(result):
-        assert record.keys() == {"source", "logit", "score", "answer", "fake", "claims"}
+        assert record.keys() == {"source", "logit", "score", "answer", "fake", "probability", "claims"}
         assert record["fake"] == (record["logit"] > 0)
         assert record["score"] == pytest.approx(torch.tensor(record["logit"]).sigmoid().item(), abs=1e-6)
 
@@ -107,7 +107,8 @@ def test_standard_input_lists_files(model, small):
 def test_csv_has_a_header_and_a_line_per_image(model, small):
     file = next((small.folder / "patches/files").iterdir())
     lines = run(model, file, "--csv").stdout.splitlines()
-    assert lines[0] == "source,logit,score,answer,fake,claims,refused" and len(lines) == 2 and lines[1].startswith(str(file))
+    assert lines[0] == "source,logit,score,answer,fake,probability,claims,caption,refused"
+    assert len(lines) == 2 and lines[1].startswith(str(file))
 
 
 def test_table_never_cuts_a_path(model, tmp_path):
@@ -201,6 +202,8 @@ def test_captions_that_predict_writes_are_those_of_the_pipeline(captioned, asked
     assert list(found) == captioned.sources
     assert found == captioned.scored(captioned.captions)
     assert asked == [4, 4, 2]
+    said = records(run(captioned.model, *captioned.sources[:2], "--json"))
+    assert [record["caption"] for record in said] == [captioned.captions[source] for source in captioned.sources[:2]]
     foreign = captioned.scored(dict.fromkeys(captioned.sources, "a large green ring on grass before sea"))
     assert all(abs(found[source] - foreign[source]) > 1e-3 for source in found)  # a caption is seen in the logit
 

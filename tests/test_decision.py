@@ -104,5 +104,15 @@ def test_the_temperature_is_that_of_a_logistic_regression(factor):
         assert own.log_loss[1] == pytest.approx(own.log_loss[0], abs=1e-3), "nothing to gain"
 
 
+def test_a_decision_has_probabilities_where_it_can():
+    """Of calibrated logits times three: divided by three again. Where no temperature helps it is the score."""
+    draws = np.random.default_rng(3)
+    logit_N = draws.normal(0, 2, 6000)
+    is_fake_N = draws.random(6000) < 1 / (1 + np.exp(-logit_N))
+    own = decide(3 * logit_N[~is_fake_N], 3 * logit_N[is_fake_N])
+    assert own.probability(3.0) == pytest.approx(1 / (1 + math.exp(-1)), abs=0.02) and own.probability(0.0) == 0.5
+    assert decide(np.linspace(-3, 0, 100), [1.0]).probability(1.0) is None is Decision().probability(1.0)
+
+
 def test_a_temperature_needs_images():
     assert temperature([0.0] * 4, [1.0] * 100) is None

@@ -3,7 +3,7 @@
     python docs/examples/judge_with_ray.py MODEL PICTURES OUT
 
 MODEL is an address of MLflow (models:/nullscope-world@champion), PICTURES a pattern of files that all machines see, OUT a folder
-for Parquet files: a row per picture with `source`, `logit`, `score`, `fake` and `refused`.
+for Parquet files: a row per picture with `source` and what the model answers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,14 @@ class Judge:
         bytes_ = [_read(path) for path in batch["source"]]
         found = self.model.predict(pd.DataFrame({"image": bytes_}))
         return pd.concat([batch[["source"]].reset_index(drop=True), found], axis=1).astype(
-            {"logit": "float64", "score": "float64", "fake": "boolean", "refused": "string"}
+            {
+                "logit": "float64",
+                "score": "float64",
+                "probability": "float64",
+                "answer": "string",
+                "fake": "boolean",
+                "refused": "string",
+            }
         )
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from nullscope.copying import check_free, copy_folder
 from nullscope.decision import RATE, Decision, decide
 from nullscope.model_facts import VALIDATION, Validation, read_validation, write_validation
-from nullscope.prediction import Judge, Verdict
+from nullscope.prediction import Judge
+from nullscope.verdicts import Verdict
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ class Decision:
     threshold: float = 0.0  # logit above which an image is called generated
     band: tuple[float, float] | None = None  # logits between which the answer is "not sure", both ends included
     promise: Promise | None = None  # of false alarms; None: the threshold is that of training, and promises nothing
+    temperature: float | None = None  # of probabilities; None: there are too few images to know it
 
     def answer(self, logit: float) -> Answer:
         """Return the answer about an image with this logit."""
@@ -53,6 +54,10 @@ class Decision:
         if logit > high:
             return "generated"
         return "real" if logit < low or self.band is None else "not sure"
+
+    def probability(self, logit: float) -> float | None:
+        """Return the chance that an image with this logit is generated, where half of the images are; None if nobody can say."""
+        return None if self.temperature is None else float(expit(logit / self.temperature))
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ def decide(real_N: ArrayLike, fake_N: ArrayLike, rate: float = RATE, *, band: bo
 
     The band reaches from the logit below which at most ``rate`` of fakes like these lie to the threshold. Where that one is the
     higher of the two, no validation image lies between them, and "not sure" is the answer there as well. No band where it is
-    not wanted, or with too few fakes. Raises as `promise`.
+    not wanted, or with too few fakes. The temperature is 1 where none helps. Raises as `promise`.
     """
     alarms = promise(real_N, rate)
     try:
@@ -111,7 +116,8 @@ def decide(real_N: ArrayLike, fake_N: ArrayLike, rate: float = RATE, *, band: bo
     except TooFewError:
         missed = None
     ends = None if missed is None else (min(missed, alarms.threshold), max(missed, alarms.threshold))
-    return Decision(alarms.threshold, ends, alarms)
+    found = temperature(real_N, fake_N)
+    return Decision(alarms.threshold, ends, alarms, found and (found.value if found.helps else 1.0))
 
 
 def temperature(real_N: ArrayLike, fake_N: ArrayLike) -> Temperature | None:

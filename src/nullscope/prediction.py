@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,11 +21,10 @@ from nullscope.archives.members import refusal
 from nullscope.archives.reading import is_archive, parts_of, read_source, why_not_opened
 from nullscope.core import ranks
 from nullscope.core.contracts import REAL, image_id
-from nullscope.decision import RATE, Answer, Decision, TooFewError, decide
 from nullscope.images.decoder import ImageError, check_pixels, decode, pixels_of
 from nullscope.images.preparation import check_name, prepared
 from nullscope.images.transforms import Transform, image_rng
-from nullscope.model_facts import ModelFacts, read_validation
+from nullscope.model_facts import ModelFacts
 from nullscope.model_folder import load, patches_of
 from nullscope.ops.patches import PatchParams, select
 from nullscope.provenance import claims
@@ -35,59 +32,16 @@ from nullscope.scoring import logits, one_thread
 from nullscope.shards.loading import Rows, Stacks
 from nullscope.sources.folders import ANYWHERE, UNNAMEABLE, Ignored, Listed, Packed, Refused, escaped, everything, is_utf8, unpack
 from nullscope.tables.text import TextTable
+from nullscope.verdicts import Verdict, decision_of
 
 if TYPE_CHECKING:
     from nullscope.backbones.blip import PixelReader
 
 CHUNK = 64  # images that are read, captioned and judged together; no score depends on it
-TRAINED = Decision()  # the threshold of training
 FEW = 32  # images below which starting other processes costs more than it saves
 
 Item = str | os.PathLike | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
 ACCEPTED = "a path (str or Path), the bytes of an image file, a PIL image, or a numpy array (H, W, 3) of uint8, RGB"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What came out for one image: a logit, or the reason why there is none."""
-
-    source: str  # the path as it was given; ``bytes``, ``image`` or ``array`` for what has none
-    logit: float | None = None
-    refused: str | None = None
-    identity: str = ""  # hexadecimal SHA-256 of the file's bytes, or of the pixels of an image without a file
-    claims: tuple[str, ...] = ()  # what the file says of its own origin; never part of the score
-    decision: Decision | None = TRAINED  # None: the detector has seen nothing like the image; its score is no verdict
-
-    @property
-    def score(self) -> float:
-        """Sigmoid of the logit: how generated the image looks, from 0 to 1. Raises `ValueError` if the image was refused."""
-        return 1 / (1 + math.exp(-max(-700.0, self._known())))
-
-    @property
-    def answer(self) -> Answer | None:
-        """What is said of the image; None where the score is no verdict. Raises `ValueError` if the image was refused."""
-        logit = self._known()
-        return self.decision.answer(logit) if self.decision else None
-
-    @property
-    def fake(self) -> bool | None:
-        """Whether the image is taken for a generated one; None where that is not sure, or the score is no verdict.
-
-        Raises `ValueError` if the image was refused.
-        """
-        return {"generated": True, "real": False}.get(self.answer or "")
-
-    def as_dict(self) -> dict[str, object]:
-        """Return what is printed: ``source``, ``logit``, ``score``, ``answer``, ``fake``, ``claims``; or the reason."""
-        if self.refused is not None:
-            return {"source": self.source, "refused": self.refused}
-        said = {"answer": self.answer, "fake": self.fake, "claims": list(self.claims)}
-        return {"source": self.source, "logit": self.logit, "score": self.score, **said}
-
-    def _known(self) -> float:
-        if self.logit is None:
-            raise ValueError(f"{self.source} was refused, and has no score: {self.refused}")
-        return self.logit
 
 
 class Judge:
@@ -178,21 +132,27 @@ class Judge:
     def _judged(self, read: list[_Input | Verdict]) -> list[Verdict]:
         """Return the verdicts on what was read, in order."""
         inputs = [item for item in read if isinstance(item, _Input)]
-        found = iter(self._logits(inputs) if inputs else ())
+        captions = self._captions(inputs) if self.needs_captions and inputs else [None] * len(inputs)
+        found = iter(zip(self._logits(inputs, captions) if inputs else (), captions, strict=True))
         decision = self.decision if self.judges else None
-        return [
-            Verdict(item.source, next(found), None, item.identity, item.claims, decision) if isinstance(item, _Input) else item
-            for item in read
-        ]
 
-    def _logits(self, inputs: list[_Input]) -> list[float]:
+        def verdict(item: _Input) -> Verdict:
+            logit, caption = next(found)
+            return Verdict(item.source, logit, None, item.identity, item.claims, caption, decision)
+
+        return [verdict(item) if isinstance(item, _Input) else item for item in read]
+
+    def _logits(self, inputs: list[_Input], captions: Sequence[str | None]) -> list[float]:
         stacks = Stacks(len(inputs))
         for item in inputs:
             stacks.add(item.arrays)
         names = [str(number) for number in range(len(inputs))]  # one image may be there twice, with two captions
         labels = torch.full((len(inputs),), float(REAL))  # unknown, and not looked at
         rows = Rows(0, np.arange(len(inputs)), names, labels, stacks.stacks())
-        text = TextTable(names, self._text_features(inputs), "captions") if self.needs_captions else None
+        text = None
+        if self.needs_captions:
+            with one_thread(self.device):
+                text = TextTable(names, self._writer.features(list(captions)), "captions")
         return logits(self.detector, rows, self.device, text)
 
     def picture(self, image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -206,39 +166,19 @@ class Judge:
         """Return the logits of several versions of one image's `picture`: all are read in the order of its patches."""
         transform = self.detector.transform
         arrays = [transform(picture, image_rng(identity), training=False) for picture in pictures]
-        return self._logits([_Input("bytes", identity, own, None, None) for own in arrays])
+        return self._logits([_Input("bytes", identity, own, None, None) for own in arrays], [None] * len(arrays))
 
-    def _text_features(self, inputs: list[_Input]) -> Tensor:
-        """Return the features of the images' captions, (N, D): those that were given, or else BLIP's."""
+    def _captions(self, inputs: list[_Input]) -> list[str]:
+        """Return the images' captions: those that were given, or else BLIP's."""
         with one_thread(self.device):
             left = [item.pixels for item in inputs if item.caption is None]
             written = iter(self._writer.captions(left) if left else ())
-            return self._writer.features([item.caption if item.caption is not None else next(written) for item in inputs])
+            return [item.caption if item.caption is not None else next(written) for item in inputs]
 
     def _check_captions(self, given: bool) -> None:
         """Raise `ValueError` where captions were given for nothing: the caller would think that they had been used."""
         if given and not self.needs_captions:
             raise ValueError(f"{self.facts.detector} needs no captions; leave them out")
-
-
-def decision_of(folder: Path, fpr: float | None, *, band: bool = True) -> Decision:
-    """Return how the model in ``folder`` turns logits into answers. Raises `ValueError` if it cannot promise ``fpr``."""
-    validation = read_validation(folder)
-    if validation is None:
-        if fpr is not None:
-            raise ValueError(
-                f"{folder}: this model has no validation logits to set a threshold for {100 * fpr:g} % false alarms on; make a "
-                "copy that has, with `nullscope calibrate` and photographs of yours"
-            )
-        return TRAINED
-    try:
-        return decide(validation.real, validation.fake, RATE if fpr is None else fpr, band=band)
-    except TooFewError as error:
-        if fpr is not None:
-            raise ValueError(
-                f"{folder}: {error} ({validation.reals}); `nullscope calibrate` takes photographs of yours"
-            ) from None
-        return TRAINED
 
 
 def expand(sources: Iterable[str], ignored: Counter[str]) -> Iterator[str | Verdict]:

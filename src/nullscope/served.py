@@ -9,7 +9,7 @@ from __future__ import annotations
 import mlflow
 import pandas as pd
 
-COLUMNS = ["logit", "score", "answer", "fake", "refused"]
+COLUMNS = ["logit", "score", "probability", "answer", "fake", "refused"]
 
 
 class Served(mlflow.pyfunc.PythonModel):
@@ -22,7 +22,7 @@ class Served(mlflow.pyfunc.PythonModel):
         self.judge = Judge(context.artifacts["model"])
 
     def predict(self, context: mlflow.pyfunc.PythonModelContext, model_input: pd.DataFrame) -> pd.DataFrame:
-        """Return a row per image of the column ``image`` (bytes): ``logit``, ``score``, ``answer``, ``fake``, ``refused``.
+        """Return a row per image of the column ``image`` (bytes): `COLUMNS`.
 
         An image that cannot be judged has the reason in ``refused`` and nothing else. ``fake`` is empty where a score is no
         verdict (`prediction.Verdict`).

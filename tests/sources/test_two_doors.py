@@ -10,9 +10,10 @@ from archives.test_reading import pack
 from conftest import noise_image
 from images.bad_images import bad_files, photo, save, write_files
 
-from nullscope.prediction import Verdict, expand
+from nullscope.prediction import expand
 from nullscope.sources.dataset import DatasetParams
 from nullscope.sources.index import build_index
+from nullscope.verdicts import Verdict
 
 BESIDE = "unpacked_beside_the_archive"
 LIMIT = 10**6

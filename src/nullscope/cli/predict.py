@@ -17,8 +17,9 @@ from nullscope.core import streams
 
 if TYPE_CHECKING:
     from nullscope.decision import Decision
-    from nullscope.prediction import Verdict
+    from nullscope.verdicts import Verdict
 
+COLUMNS = ("source", "logit", "score", "answer", "fake", "probability", "claims", "caption", "refused")  # of CSV
 WIDE = 100_000  # columns: a path is never cut, in a pipe or in a terminal, which wraps it
 
 
@@ -34,7 +35,7 @@ WIDE = 100_000  # columns: a path is never cut, in a pipe or in a terminal, whic
 @click.option("--no-band", is_flag=True, help="Two answers, generated and real: never `not sure`.")
 @click.option("--anyway", is_flag=True, help="Give verdicts also with a detector that has seen nothing but rendered scenes.")
 @click.option(
-    "--json", "style", flag_value="json", help="One JSON object a line: source, logit, score, answer, fake, claims; or refused."
+    "--json", "style", flag_value="json", help="One JSON object a line: source, logit, score, answer, fake, probability, claims."
 )
 @click.option("--csv", "style", flag_value="csv", help="Comma-separated: the same, and refused.")
 def predict(
@@ -58,7 +59,8 @@ def predict(
     What a file says of its own origin (C2PA, XMP, EXIF, PNG texts) is listed as its claim. Anybody can write or remove it: no
     score depends on it.
 
-    A score is no probability unless the detector was calibrated on images like yours. A detector that was trained on the embedded
+    A score is no probability. `probability` (JSON, CSV) is one, where half of the images are generated and all are like those of
+    the validation. A detector that was trained on the embedded
     world has seen nothing but rendered scenes: its scores are no verdicts, unless you say --anyway.
 
     The exit status is 0 when all images were scored, 1 when some were refused (each is named with the reason), 2 when nothing
@@ -162,9 +164,7 @@ def _print_json(verdicts: Iterable[Verdict]) -> int:
 
 
 def _print_csv(verdicts: Iterable[Verdict]) -> int:
-    writer = csv.DictWriter(
-        sys.stdout, ["source", "logit", "score", "answer", "fake", "claims", "refused"], lineterminator="\n", restval=""
-    )
+    writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n", restval="")
     writer.writeheader()
     refused = 0
     for verdict in verdicts:

@@ -8,7 +8,8 @@ from pydantic import BaseModel
 
 from nullscope.decision import Answer
 from nullscope.model_facts import trained_on
-from nullscope.prediction import Judge, Verdict
+from nullscope.prediction import Judge
+from nullscope.verdicts import Verdict
 
 
 class ModelScore(BaseModel):
@@ -17,8 +18,10 @@ class ModelScore(BaseModel):
     model: str
     logit: float | None = None
     score: float | None = None
+    probability: float | None = None  # by the validation's temperature, where half of the images are generated
     answer: Answer | None = None  # none: the score is no verdict
     threshold: float | None = None  # logit
+    caption: str | None = None  # that the score rests on too
     refused: str | None = None  # the reason why there is no score
 
 
@@ -59,7 +62,8 @@ def model_score(name: str, verdict: Verdict, judge: Judge) -> ModelScore:
     if verdict.refused is not None:
         return ModelScore(model=name, refused=verdict.refused)
     threshold = judge.decision.threshold if verdict.decision else None
-    return ModelScore(model=name, logit=verdict.logit, score=verdict.score, answer=verdict.answer, threshold=threshold)
+    own = {"logit": verdict.logit, "score": verdict.score, "probability": verdict.probability, "caption": verdict.caption}
+    return ModelScore(model=name, **own, answer=verdict.answer, threshold=threshold)
 
 
 def described(name: str, judge: Judge) -> dict[str, Any]:

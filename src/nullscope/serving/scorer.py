@@ -14,8 +14,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from nullscope.prediction import CHUNK, Judge, Verdict
+from nullscope.prediction import CHUNK, Judge
 from nullscope.serving.limits import Declined
+from nullscope.verdicts import Verdict
 
 LOG = logging.getLogger("nullscope.serve")
 CALLS = 4  # explanations that wait: each is some fifty images' work

@@ -130,7 +130,7 @@ def log_model(store: Store, run: Run, folder: Path) -> str:
         from mlflow.models import Model, ModelSignature
         from mlflow.types import ColSpec, Schema
 
-        numbers = [ColSpec("double", name, required=False) for name in ("logit", "score")]
+        numbers = [ColSpec("double", name, required=False) for name in ("logit", "score", "probability")]
         words = [ColSpec("string", name, required=False) for name in ("answer", "refused")]
         outputs = [*numbers, ColSpec("boolean", "fake", required=False), *words]
         code = _code(Path(scratch), folder)

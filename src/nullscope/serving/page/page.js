@@ -2,7 +2,7 @@
 // One image at a time to the server, several at once in flight; results in the order in which images came.
 
 const AT_ONCE = 3;
-const COLUMNS = ["file", "model", "answer", "score", "logit", "threshold", "refused"];
+const COLUMNS = ["file", "model", "answer", "score", "probability", "logit", "threshold", "caption", "refused"];
 const $ = id => document.getElementById(id);
 const rows = [];
 const waiting = [];
@@ -44,6 +44,7 @@ function shownScore(score, file) {
   const meter = made("meter", percent(score.score));
   Object.assign(meter, {min: 0, max: 1, value: score.score});
   meter.setAttribute("aria-label", `score of ${score.model}`);
+  if (score.caption) box.append(made("p", `Caption that it reads beside the image: ${score.caption}`, "fact"));
   box.append(meter, made("p", `score ${score.score.toFixed(3)}, logit ${score.logit.toFixed(2)}`, "fact"), made("p", meaning(score), "fact"));
   const button = made("button", "Which parts spoke for it?");
   button.type = "button";

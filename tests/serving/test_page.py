@@ -15,6 +15,7 @@ from PIL import Image
 pytestmark = NEEDS_BROWSER
 PHONE = {"width": 390, "height": 844}
 MODELS = 2
+FORMATS = ("png", "jpg", "webp", "gif", "bmp", "tiff", "avif", "heic", "jxl")
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +44,14 @@ def page(browser, server) -> Iterator[object]:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> list[Path]:
-    """Forty files: of every format that Pillow writes, and six that are no images."""
+    """Forty files: of every format that is read, and five that are no images."""
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    pytest.importorskip("pillow_jxl")
     folder = tmp_path_factory.mktemp("files")
     picture = Image.open(io.BytesIO(noise_image(0, 1, side=96)))
-    for at, kind in enumerate(["png", "jpg", "webp", "gif", "bmp", "tiff", "avif"] * 5):
-        picture.rotate(at).save(folder / f"{at:02d}.{kind}", "JPEG" if kind == "jpg" else kind.upper())
+    for at in range(35):
+        kind = FORMATS[at % len(FORMATS)]
+        picture.rotate(at).save(folder / f"{at:02d}.{kind}", {"jpg": "JPEG", "heic": "HEIF"}.get(kind, kind.upper()))
     for at in range(5):
         (folder / f"bad {at}.png").write_bytes([b"", b"text", b"\x89PNG", b"<html>", b"\xff\xd8\xff"][at])
     return sorted(folder.iterdir())

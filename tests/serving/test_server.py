@@ -69,7 +69,7 @@ def test_limits_of_a_request(server, pictures):
 
 
 def test_a_body_that_trickles_is_given_up(start, pictures):
-    server = start(seconds=0.5)
+    server = start(seconds=2)
     with socket.create_connection(("127.0.0.1", urlsplit(server.url).port)) as slow:
         slow.sendall(head("multipart/form-data; boundary=b", 9999) + b"--b")
         slow.settimeout(20)
@@ -122,7 +122,9 @@ def test_a_full_queue_says_when_to_come_again(start, judges, pictures):
         while server.app.state.nullscope.under_way < 1 or server.scorer.waiting:
             time.sleep(0.01)
         rest = [callers.submit(server.score, *pictures[:2]) for _ in range(8)]
-        time.sleep(0.5)
+        deadline = time.monotonic() + 30
+        while 'status="429"} 6' not in server.app.state.nullscope.counters.text(0) and time.monotonic() < deadline:
+            time.sleep(0.02)
         gate.set()
         answers = [one.result() for one in [first, *rest]]
     codes = [answer.status_code for answer in answers]
@@ -133,7 +135,7 @@ def test_a_full_queue_says_when_to_come_again(start, judges, pictures):
 def test_images_that_wait_too_long_are_given_up_and_not_scored(start, judges, pictures):
     gate = threading.Event()
     gate.set()
-    server = start(own={"slow": Slow(next(iter(judges.values())), gate)}, seconds=0.4)
+    server = start(own={"slow": Slow(next(iter(judges.values())), gate)}, seconds=2)
     gate.clear()
     assert server.score(pictures[0]).status_code == 504
     gate.set()

@@ -223,7 +223,9 @@ def test_the_interface_is_described_and_nothing_comes_from_elsewhere(server):
         assert answer.status_code == 200 and "default-src 'none'" in answer.headers["Content-Security-Policy"]
         assert "://" not in answer.text.replace("http://127.0.0.1:8000/v1/score", ""), "no address of another server"
     models = requests.get(f"{server.url}/v1/models", timeout=20).json()
-    assert [model["false_alarms"]["reals"] for model in models] == [200, 200]
+    assert [(model["false_alarms"]["reals"], model["rendered"]) for model in models] == [(200, False)] * 2
+    described = requests.get(f"{server.url}/openapi.json", timeout=20).json()["paths"]
+    assert all(len(route.get("description", "")) > 20 for methods in described.values() for route in methods.values())
 
 
 def test_an_explanation_is_the_difference_that_each_part_makes(server, judges, pictures):

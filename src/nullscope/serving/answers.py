@@ -74,6 +74,7 @@ def described(name: str, judge: Judge) -> dict[str, Any]:
         "detector": judge.facts.detector,
         "trained_on": trained_on(judge.facts),
         "judges": judge.judges,
+        "rendered": judge.facts.rendered,
         "threshold": judge.decision.threshold,
         "band": list(band) if band else None,
         "false_alarms": promise and {"promised": promise.rate, "low": promise.low, "high": promise.high, "reals": promise.images},

@@ -69,10 +69,13 @@ def create_app(judges: Mapping[str, Judge], limits: Limits = Limits(), key: str 
     body = {"requestBody": {"content": form, "required": True}}
     app.post("/v1/score", response_model=Scores, responses=faults, openapi_extra=body)(score)
     app.post("/v1/explain", response_model=Explained, responses=faults, openapi_extra=body)(_explain_route(state))
-    app.get("/v1/models")(lambda: [described(name, judge) for name, judge in judges.items()])
-    app.get("/healthz", response_class=PlainTextResponse)(lambda: "ok\n")
-    app.get("/readyz", response_class=PlainTextResponse)(_ready_route(state))
-    app.get("/metrics", response_class=PlainTextResponse)(lambda: state.counters.text(state.scorer.waiting))
+    models = "The models: what they were trained on, and what their thresholds promise."
+    app.get("/v1/models", description=models)(lambda: [described(name, judge) for name, judge in judges.items()])
+    text: dict[str, Any] = {"response_class": PlainTextResponse}
+    app.get("/healthz", description="Whether the process lives.", **text)(lambda: "ok\n")
+    app.get("/readyz", **text)(_ready_route(state))
+    counts = "Requests, images by answer and seconds, in the text format of Prometheus."
+    app.get("/metrics", description=counts, **text)(lambda: state.counters.text(state.scorer.waiting))
     for path, name in PAGES.items():
         app.get(path, include_in_schema=False)(_page_route(name))
     return app

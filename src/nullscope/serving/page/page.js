@@ -23,6 +23,7 @@ function meaning(score) {
   const model = models[score.model];
   if (!model) return "";
   if (!model.judges) return "No verdict: this detector has never seen a photograph, only rendered scenes.";
+  if (model.rendered) return "This detector has never seen a photograph, only rendered scenes: of a photograph its answer says nothing.";
   const promise = model.false_alarms;
   if (!promise) return "It promises no rate of false alarms: nobody has set its threshold on photographs.";
   const range = `${percent(promise.low)} to ${percent(promise.high)}`;

@@ -59,7 +59,7 @@ MAY_IMPORT = {
         *("archives", "backbones", "caption_writer", "images", "model_facts", "model_folder", "ops", "provenance", "scoring"),
         *("shards", "sources", "tables", "verdicts"),
     },
-    "report": {"evaluation", "records", "shards", "tables", "world"},
+    "report": {"evaluation", "locked", "records", "shards", "tables", "world"},
     "tracking": {"detectors", "evaluation", "locked"},
     "served": {"prediction"},
     "nullscope": {"prediction"},

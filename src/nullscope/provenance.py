@@ -51,22 +51,26 @@ def claims(data: bytes) -> list[str]:
 
     A part that cannot be read is a claim of nothing. The file is not verified: see `_manifest` for what is.
     """
+    try:
+        image = _opened(data)
+    except Exception:  # no image: whoever decodes it says so
+        return []
     found: list[str] = []
     for part in (_manifest, _source_types, _marks):
         try:
-            found += part(data)
+            found += part(data, image)
         except Exception:  # whatever is in a file: metadata must not stand in the way of a score
             continue
     return list(dict.fromkeys(found))
 
 
-def _manifest(data: bytes) -> Iterator[str]:
+def _manifest(data: bytes, image: Image.Image) -> Iterator[str]:
     """Yield what a C2PA manifest says, and whether its signature is valid for this file."""
     try:
         from c2pa import Reader
     except ImportError:
         return
-    kind = Image.MIME.get(_opened(data).format or "", "")
+    kind = Image.MIME.get(image.format or "", "")
     store = json.loads(Reader(kind, io.BytesIO(data)).json())
     manifest = store["manifests"][store["active_manifest"]]
     state = store.get("validation_state", "unknown").lower()
@@ -80,7 +84,7 @@ def _manifest(data: bytes) -> Iterator[str]:
             yield f"C2PA: {SOURCE_TYPES[name]}"
 
 
-def _source_types(data: bytes) -> Iterator[str]:
+def _source_types(data: bytes, image: Image.Image) -> Iterator[str]:
     """Yield IPTC's digital source types in XMP, which is text somewhere in the file."""
     for packet in XMP.findall(data):
         for name in SOURCE_TYPE.findall(packet):
@@ -88,9 +92,8 @@ def _source_types(data: bytes) -> Iterator[str]:
                 yield f"IPTC digital source type in XMP: {SOURCE_TYPES[name.decode()]}"
 
 
-def _marks(data: bytes) -> Iterator[str]:
+def _marks(data: bytes, image: Image.Image) -> Iterator[str]:
     """Yield the marks of generators and cameras in PNG's texts and in EXIF."""
-    image = _opened(data)
     for key, value in image.info.items():
         if isinstance(value, str):
             program = PROMPT_KEYS.get(key)

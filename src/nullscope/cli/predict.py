@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nullscope.cli.shared import FOLDER
+from nullscope.cli.shared import FOLDER, judging_options
 from nullscope.core import streams
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ WIDE = 100_000  # columns: a path is never cut, in a pipe or in a terminal, whic
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="CSV with the columns source and caption, for a detector that needs captions; it writes those that are missing.",
 )
-@click.option("--fpr", type=float, metavar="RATE", help="False alarms to promise, such as 0.01; default: 0.05, if it can be.")
-@click.option("--no-band", is_flag=True, help="Two answers, generated and real: never `not sure`.")
-@click.option("--anyway", is_flag=True, help="Give verdicts also with a detector that has seen nothing but rendered scenes.")
+@judging_options
 @click.option(
     "--json", "style", flag_value="json", help="One JSON object a line: source, logit, score, answer, fake, probability, claims."
 )
@@ -134,6 +132,7 @@ def _read_captions(path: Path) -> dict[str, str]:
 
 
 def sources(images: tuple[str, ...]) -> Iterator[str]:
+    """Yield what the arguments name; ``-`` stands for the lines of standard input."""
     for image in images:
         if image == "-":
             yield from streams.lines(sys.stdin)

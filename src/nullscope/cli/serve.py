@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from nullscope.cli.shared import FOLDER, fail
+from nullscope.cli.shared import FOLDER, fail, judging_options
+from nullscope.serving.limits import Limits
 
 KEY = "NULLSCOPE_API_KEY"
 
@@ -16,16 +17,18 @@ KEY = "NULLSCOPE_API_KEY"
 @click.option("--model", "models", type=FOLDER, multiple=True, required=True, help="Folder of a trained detector; repeatable.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 for other machines too.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--fpr", type=float, metavar="RATE", help="False alarms to promise, such as 0.01; default: 0.05, if it can be.")
-@click.option("--no-band", is_flag=True, help="Two answers, generated and real: never `not sure`.")
-@click.option("--anyway", is_flag=True, help="Give verdicts also with a detector that has seen nothing but rendered scenes.")
-@click.option("--max-bytes", default=32 * 2**20, show_default=True, type=click.IntRange(1), help="Of a request.")
-@click.option("--max-pixels", default=64_000_000, show_default=True, type=click.IntRange(1), help="Of an image.")
-@click.option("--max-files", default=16, show_default=True, type=click.IntRange(1), help="Of a request.")
-@click.option("--max-requests", default=32, show_default=True, type=click.IntRange(1), help="At once, in memory.")
-@click.option("--max-waiting", default=128, show_default=True, type=click.IntRange(1), help="Images in the queue.")
+@judging_options
+@click.option("--max-bytes", default=Limits.bytes, show_default=True, type=click.IntRange(1), help="Of a request.")
+@click.option("--max-pixels", default=Limits.pixels, show_default=True, type=click.IntRange(1), help="Of an image.")
+@click.option("--max-files", default=Limits.files, show_default=True, type=click.IntRange(1), help="Of a request.")
+@click.option("--max-requests", default=Limits.requests, show_default=True, type=click.IntRange(1), help="At once, in memory.")
+@click.option("--max-waiting", default=Limits.images, show_default=True, type=click.IntRange(1), help="Images in the queue.")
 @click.option(
-    "--timeout", default=60.0, show_default=True, type=click.FloatRange(0.1), help="Seconds, to arrive and to be scored."
+    "--timeout",
+    default=Limits.seconds,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    help="Seconds, to arrive and to be scored.",
 )
 def serve(
     models: tuple[Path, ...], host: str, port: int, fpr: float | None, no_band: bool, anyway: bool, timeout: float, **bounds: int
@@ -44,7 +47,6 @@ def serve(
       nullscope serve --model models/npr_official --model models/ns_net-0
       curl -F files=@photo.jpg -F files=@other.png http://127.0.0.1:8000/v1/score
     """
-    from nullscope.serving.limits import Limits
     from nullscope.serving.server import load_judges
     from nullscope.serving.server import serve as served
 

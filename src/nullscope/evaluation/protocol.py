@@ -81,9 +81,11 @@ def evaluate_with_resamples(
 ) -> tuple[dict[str, Any], pa.Table]:
     """Return what `evaluate` does, and the resamples of the means and of single subsets (`resampling.resample_table`)."""
     _check(scores)
+    names = sorted(scores["degradation"].unique().to_pylist())
+    rows_of = {name: scores.filter(pc.equal(scores["degradation"], name)) for name in names}
     results = {}
-    for name in sorted(scores["degradation"].unique().to_pylist()):
-        strata = Strata.of(scores.filter(pc.equal(scores["degradation"], name)), reals)
+    for name, rows in rows_of.items():
+        strata = Strata.of(rows, reals)
         results[name] = _points(strata, seen, threshold)
         if name == CLEAN:
             resamples = _add_bootstrap(results[name], strata, seen, threshold)
@@ -92,9 +94,8 @@ def evaluate_with_resamples(
         raise ValueError(
             f"scores: no row has the degradation {CLEAN!r}, found {sorted(results) or 'no rows'}; rerun `dvc repro score`"
         )
-    as_they_are = scores.filter(pc.equal(scores["degradation"], CLEAN))
-    degraded = {name: scores.filter(pc.equal(scores["degradation"], name)) for name in results}
-    frozen = frozen_thresholds(as_they_are, val, degraded) if val is not None else {}
+    as_they_are = rows_of.pop(CLEAN)
+    frozen = frozen_thresholds(as_they_are, val, rows_of) if val is not None else {}
     more = {"frozen": frozen, "sources": source_grid(as_they_are)}
     more |= {"degradations": results}
     return rounded({"protocol": PROTOCOL} | clean | {key: value for key, value in more.items() if value}), resamples

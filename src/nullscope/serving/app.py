@@ -9,7 +9,7 @@ import importlib.metadata
 import io
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Literal
@@ -115,7 +115,7 @@ async def _admitted(state: State, request: Request, answer: Callable[[list[Uploa
             raise Declined(429, f"{state.under_way} requests are under way already", 1)
         state.under_way += 1
         try:
-            uploads = await read_uploads(request.headers.get("content-type", ""), _body(request), state.limits)
+            uploads = await read_uploads(request.headers.get("content-type", ""), request.stream(), state.limits)
             found = await answer(uploads)
         finally:
             state.under_way -= 1
@@ -149,12 +149,6 @@ async def _explained(state: State, uploads: Sequence[Upload], model: str) -> Exp
     picture = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
     changes = found.change_N.tolist()
     return Explained(model=model, rows=found.rows, columns=found.columns, logit=found.logit, changes=changes, picture=picture)
-
-
-async def _body(request: Request) -> AsyncIterator[bytes]:
-    async for chunk in request.stream():
-        if chunk:
-            yield chunk
 
 
 async def _scored(state: State, uploads: Sequence[Upload]) -> Scores:

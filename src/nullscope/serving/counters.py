@@ -34,13 +34,9 @@ class Counters:
     def text(self, waiting: int) -> str:
         """Return all counts; ``waiting``: images in the queue at this moment."""
         with self._lock:
-            lines = [
-                "# HELP nullscope_requests_total Requests for scores, by HTTP status.",
-                "# TYPE nullscope_requests_total counter",
-            ]
-            lines += [
-                f'nullscope_requests_total{{status="{status}"}} {count}' for status, count in sorted(self._requests.items())
-            ]
+            lines = _head("nullscope_requests_total", "counter", "Requests for scores, by HTTP status.")
+            for status, count in sorted(self._requests.items()):
+                lines.append(f'nullscope_requests_total{{status="{status}"}} {count}')
             lines += _head("nullscope_images_total", "counter", "Images, by model and answer.")
             for (model, answer), count in sorted(self._images.items()):
                 lines.append(f'nullscope_images_total{{model="{_escaped(model)}",answer="{answer}"}} {count}')

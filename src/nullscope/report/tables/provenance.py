@@ -6,7 +6,6 @@ dvc.lock records, by which git finds the commit.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from nullscope.core.contracts import ContractError
 from nullscope.core.runs import detector_of
+from nullscope.locked import md5_of
 from nullscope.records.licences import licences
 from nullscope.report.layout import Cell, Column, Table, detector_column
 from nullscope.report.project import DAGGER, Project
@@ -105,7 +105,6 @@ def _whose(name: str, table: Table) -> str:
 
 def _md5(path: Path) -> str:
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        return md5_of(path)
     except FileNotFoundError:
         raise ContractError(f"{path} does not exist; run `dvc repro` to make it") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+
 import pytest
 
 from nullscope.report.tables.operating import degraded_operating_table, operating_table, sources_table
@@ -56,3 +58,10 @@ def test_the_lowest_cell_of_the_grid_is_named():
 
 def test_without_thresholds_or_sources_there_is_no_table():
     assert operating_table({"y-0": {}}) is None and sources_table({"y-0": {}}) is None
+
+
+def test_the_page_has_a_place_for_every_table_of_this_module():
+    """A table that the template does not name is written to a file, and nobody sees it."""
+    template = files("nullscope.report").joinpath("page.html.j2").read_text(encoding="utf-8")
+    for table in (operating_table(SUMMARY), degraded_operating_table(SUMMARY), sources_table(SUMMARY)):
+        assert f'"{table.name}"' in template

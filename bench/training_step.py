@@ -238,7 +238,7 @@ def measure(size: str, name: str, count: int, rounds: int, device: torch.device)
     counts = {precision: counted(step) for precision, step in ours.items()}  # before it is compiled: then torch sees no operation
     if ranks.compiles():
         torch.compiler.reset()  # a second size of a batch would be compiled for every size
-        detector.clip.compile_tower()
+        detector.clip.compile_network()
     each = {precision: synchronised(lambda step=step: [step() for _ in range(steps)], device) for precision, step in ours.items()}
     seconds = median_seconds({**each, "naive": naive}, rounds=rounds, clock=clock)
     # Adam on the CPU reads one number per parameter; a GPU's lie on the device.

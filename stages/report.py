@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
+from nullscope.committed import against_commit
 from nullscope.core.files import replacing_directory, write_json
 from nullscope.core.ranks import launch
 from nullscope.evaluation.summary import compared
@@ -36,6 +37,8 @@ def main() -> None:
     write_json(COMPARED, compared(report.summary))
     print_summary(report.summary, Console())
     print(f"report: {', '.join(report.runs)} -> {REPORTS / 'index.html'}, {REPORTS}/tables, {REPORTS}/figures, {SUMMARY}")
+    if line := against_commit():
+        print(line)
 
 
 if __name__ == "__main__":

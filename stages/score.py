@@ -1,6 +1,6 @@
 """score@<run>: model, shards and captions of the splits val and test -> scores/<run>.parquet, data/features/<run>.parquet.
 
-usage: score.py RUN    scores every image as it is, and after every degradation of `score.degradations`
+usage: score.py RUN    scores every image as it is, and those of test after every degradation of `score.degradations`
 """
 
 import itertools
@@ -55,7 +55,8 @@ def main() -> None:
     texts = {split: TEXT / f"{split}.parquet" for split in SCORED_SPLITS}
     text = {split: TextTable.read(path) if detector.captions_at_inference else None for split, path in texts.items()}
     kinds = {CLEAN: detector.transform.kind, **dict.fromkeys(params.degradations, Degraded.kind)}
-    folders = {(name, split): SHARDS / kind / split for name, kind in kinds.items() for split in SCORED_SPLITS}
+    pairs = [*((CLEAN, split) for split in SCORED_SPLITS), *((name, "test") for name in params.degradations)]
+    folders = {(name, split): SHARDS / kinds[name] / split for name, split in pairs}
     work = [item for (name, split), folder in folders.items() for item in plan(name, split, list_shards(folder))]
 
     def compute(pending: Sequence[Work]) -> Iterator[pa.Table]:

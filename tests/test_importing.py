@@ -17,6 +17,7 @@ from nullscope.cli import main
 from nullscope.core.files import sha256
 from nullscope.detectors.base import Context
 from nullscope.detectors.effort import ResidualLinear
+from nullscope.importing import preset_config
 from nullscope.model_facts import read_facts
 from nullscope.model_folder import load_unmerged
 from nullscope.prediction import Judge
@@ -264,6 +265,7 @@ def test_what_cannot_be_asked_for_is_said(arguments, said, tmp_path):
     assert done.exit_code == 2 and said in done.output
 
 
-def test_outside_of_a_project_it_says_so(tmp_path, monkeypatch):
+def test_outside_of_a_project_the_presets_are_the_packages(tmp_path, monkeypatch):
+    expected = preset_config("npr", None)
     monkeypatch.chdir(tmp_path)
-    assert "run this in the project's root" in run("npr", "x.pth", "--out", "model").output
+    assert preset_config("npr", None) == expected

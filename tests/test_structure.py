@@ -43,6 +43,8 @@ MAY_IMPORT = {
     "embedding": {"tables"},
     "decision": set(),
     "copying": set(),
+    "committed": set(),
+    "project": set(),
     "provenance": set(),
     "verdicts": {"decision", "model_facts"},
     "calibration": {"copying", "decision", "model_facts", "prediction", "verdicts"},
@@ -51,7 +53,7 @@ MAY_IMPORT = {
     "serving": {"decision", "explanation", "model_facts", "prediction", "verdicts"},
     "model_facts": set(),
     "model_folder": {"detectors", "model_facts", "ops"},
-    "importing": {"backbones", "detectors", "model_facts", "model_folder", "records"},
+    "importing": {"backbones", "detectors", "model_facts", "model_folder", "project", "records"},
     "training": {"backbones", "detectors", "model_folder", "shards", "tables", "validation"},
     "validation": {"detectors", "scoring", "shards", "tables"},
     "scoring": {"detectors", "shards", "tables"},
@@ -67,6 +69,7 @@ MAY_IMPORT = {
         "backbones",
         "calibration",
         "card",
+        "committed",
         "copying",
         "decision",
         "evaluation",
@@ -75,6 +78,7 @@ MAY_IMPORT = {
         "model_facts",
         "model_folder",
         "prediction",
+        "project",
         "report",
         "serving",
         "shards",
@@ -88,8 +92,9 @@ MAY_IMPORT = {
 # Rooms that a stage uses without a change of its result. `caption` and `shard` check every original against its hash in the
 # index: with other code of `archives` they get the same bytes, or an error. `audit` prints a table of the report at its end.
 PASSED_OVER = {"caption": {"archives"}, "shard": {"archives"}, "audit": {"report"}}
-# The way to MLflow, and the package's own `__init__`, which offers `load` to people: no stage waits for what they import.
-CHANGES_NO_RESULT = {"tracking", "nullscope"}
+# The way to MLflow, the line that compares a table with the commit's, and the package's own `__init__`, which offers `load` to
+# people: no stage waits for what they import.
+CHANGES_NO_RESULT = {"tracking", "committed", "nullscope"}
 OPS_MAY_IMPORT = {"torch", "numpy", "pydantic", "nullscope.core.config", "nullscope.ops"}
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from nullscope.core.files import replacing_directory
+from nullscope.core.files import link_or_copy, replacing_directory
 
 
 def check_free(out: Path) -> None:
@@ -26,13 +25,5 @@ def copy_folder(model: Path, out: Path, without: Sequence[str] = ()) -> Iterator
     check_free(out)
     with replacing_directory(out) as partial:
         partial.rmdir()
-        shutil.copytree(model, partial, copy_function=_link, ignore=shutil.ignore_patterns(*without))
+        shutil.copytree(model, partial, copy_function=link_or_copy, ignore=shutil.ignore_patterns(*without))
         yield partial
-
-
-def _link(source: str, target: str) -> None:
-    """Hard-link a file; copy it where that cannot be done."""
-    try:
-        os.link(os.path.realpath(source), target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -22,6 +22,7 @@ from nullscope.core.files import sha256
 from nullscope.detectors.base import Context, Detector
 from nullscope.model_facts import ModelFacts
 from nullscope.model_folder import patches_of, restore, save
+from nullscope.project import template
 from nullscope.records.licences import Weights, known
 
 WRAPPERS = ("model", "state_dict", "model_state_dict", "net", "network")  # keys under which a training wraps the tensors
@@ -30,6 +31,7 @@ SHOWN = 4  # names in an error
 
 
 PRESETS = ("official", "aigibench")
+PRESET_FOLDER = Path("conf/detectors")  # in a project
 ENCODERS = Path("data/encoders")  # of the run: what the stage `encoders` wrote
 
 
@@ -37,16 +39,15 @@ def preset_config(detector: str, preset: str | None, changes: Sequence[str] = ()
     """Return the name of a detector's preset, and the configuration of the project composed with it.
 
     ``changes`` are parameters of the detector, such as ``residual=npr``. Raises `ValueError` if there is no such detector, preset
-    or parameter, if one is not named that no checkpoint of the detector records, or if the working folder is no project.
+    or parameter, or if one is not named that no checkpoint of the detector records. Outside of a project the presets are those
+    that came with the package.
     """
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
 
     detectors.module_name(detector)
-    folder = Path("conf/detectors")
-    if not folder.is_dir():
-        raise ValueError(f"no {folder} here: run this in the project's root, where the presets lie")
+    folder = PRESET_FOLDER if PRESET_FOLDER.is_dir() else template() / PRESET_FOLDER
     for parameter, evidence in getattr(detectors.load(detector).Detector, "unrecorded", {}).items():
         if not any(change.startswith(f"{parameter}=") for change in changes):
             raise ValueError(f"{detector}: its checkpoints do not record {parameter}; name --param {parameter}=VALUE: {evidence}")

@@ -7,8 +7,6 @@ ViT-L/14 cost one copy of it.
 from __future__ import annotations
 
 import csv
-import os
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from torch import Tensor
 
 from nullscope import detectors
 from nullscope.core.config import validate
-from nullscope.core.files import replacing_directory
+from nullscope.core.files import link_or_copy, replacing_directory
 from nullscope.detectors.base import Context, Detector
 from nullscope.model_facts import (
     AGAIN,
@@ -63,7 +61,9 @@ def save(
         raise ValueError(f"{facts.detector} needs the backbones {', '.join(lacking)}; found {', '.join(folders) or 'none'}")
     with replacing_directory(directory) as partial:
         for name in names:
-            _link_folder(folders[name], partial / name)
+            (partial / name).mkdir()
+            for file in sorted(folders[name].iterdir()):
+                link_or_copy(file, partial / name / file.name)
         weights = kept(detector)
         check_numbers(weights)
         hashes = {name: file_facts(partial / name) for name in names}
@@ -176,13 +176,3 @@ def _write_history(path: Path, rows: list[dict[str, Any]]) -> None:
         writer = csv.DictWriter(file, columns, lineterminator="\n", restval="")
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _link_folder(source: Path, out: Path) -> None:
-    """Hard-link every file; copy where that cannot be done (another file system, or one without links)."""
-    out.mkdir()
-    for file in sorted(source.iterdir()):
-        try:
-            os.link(file.resolve(), out / file.name)
-        except OSError:
-            shutil.copyfile(file, out / file.name)

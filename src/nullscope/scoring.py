@@ -4,7 +4,8 @@ An image's logit depends on the image alone (and its caption), to the last digit
 otherwise when the batch has another size: here by up to 1.4e-6 of a logit. So every forward pass of a machine has the same number
 of images, whatever the detector is asked for. On the CPU that is one: nothing can depend on neighbours, and an image costs the
 same alone and in company. On a GPU it is `GPU_BATCH`; a shorter batch is filled up by repeating its first image, and what is
-computed for the copies is dropped. On the CPU a pass uses one thread, since a sum split among threads is rounded otherwise too.
+computed for the copies is dropped. On the CPU a pass uses one thread, since a sum split among threads is rounded otherwise too;
+the passes of several images run side by side.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from nullscope.core import lanes
 from nullscope.core.contracts import feature_schema
 from nullscope.detectors.base import Detector
 from nullscope.shards.batch import Batch
@@ -40,17 +42,19 @@ def score(detector: Detector, rows: Rows, device: torch.device, text: TextTable 
     Raises `ValueError` if a logit is no number. Any comparison with it is false, so the image would count as real.
     """
     detector.eval()
-    logit, feature, places = [], [], []
-    with torch.inference_mode(), one_thread(device):
-        for place, batch in rows.batches(batch_size(device)):
+
+    def forward(batch: Batch) -> tuple[Tensor, Tensor]:
+        with torch.inference_mode():
             feature_BK = detector.features(filled(batch, batch_size(device)).to(device, text)).float()
-            feature.append(feature_BK[: len(place)])
-            logit.append(detector.classify(feature_BK).float()[: len(place)])
-            places.append(place)
+            return detector.classify(feature_BK).float()[: len(batch.image_ids)], feature_BK[: len(batch.image_ids)]
+
+    places, batches = zip(*rows.batches(batch_size(device)), strict=True)
+    with one_thread(device):
+        passes = lanes.each(forward, batches) if device.type == "cpu" else [forward(batch) for batch in batches]
     back = torch.from_numpy(np.argsort(np.concatenate(places)))
-    logit_N = torch.cat(logit).cpu()[back]
+    logit_N, feature_NK = (torch.cat(parts).cpu()[back] for parts in zip(*passes, strict=True))
     _check_numbers(logit_N, rows.image_ids)
-    return logit_N, torch.cat(feature).cpu()[back]
+    return logit_N, feature_NK
 
 
 def _check_numbers(logit_N: Tensor, image_ids: Sequence[str]) -> None:

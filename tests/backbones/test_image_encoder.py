@@ -1,5 +1,7 @@
 """The image encoder: what the tower is shown, and the tower as it was pre-trained, on demand."""
 
+import threading
+
 import numpy as np
 import open_clip
 import pytest
@@ -119,12 +121,13 @@ def test_frozen_draws_no_random_number(clip):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_within_it_nothing_trains_and_afterwards_everything_is_as_before(clip):
-    encoder = adapted(clip).eval()
-    before, features = switches(encoder), encoder(inputs()).detach()
-    with encoder.frozen():
-        assert not any(switches(encoder).values())
+@pytest.mark.parametrize("training", [True, False])
+def test_within_it_nothing_trains_and_afterwards_everything_is_as_before(clip, training):
+    encoder = adapted(clip).train(training)
+    before, features = switches(encoder), encoder.eval()(inputs()).detach()
+    with encoder.train(training).frozen():
         assert not encoder(inputs()).requires_grad
+    encoder.eval()
     assert switches(encoder) == before and any(before.values())
     assert torch.equal(encoder(inputs()), features)
 
@@ -138,12 +141,23 @@ def test_an_exception_within_it_leaves_nothing_off(clip):
     assert torch.equal(encoder(inputs()), features)
 
 
-def test_parameters_that_did_not_train_do_not_train_afterwards(clip):
-    """peft's own switch makes every adapter trainable when it is turned on."""
-    encoder = adapted(clip).requires_grad_(False)
-    with encoder.frozen():
-        pass
-    assert not any(switches(encoder).values())
+def test_frozen_is_of_one_thread(clip):
+    """While one image is computed without adapters, another one is computed with them."""
+    encoder, off, done = adapted(clip).eval(), threading.Event(), threading.Event()
+    features = encoder(inputs()).detach()
+
+    def turn_off() -> None:
+        with encoder.frozen():
+            off.set()
+            done.wait(20)
+
+    other = threading.Thread(target=turn_off)
+    other.start()
+    off.wait(20)
+    found = encoder(inputs()).detach()
+    done.set()
+    other.join()
+    assert torch.equal(found, features)
 
 
 def test_frozen_within_frozen_stays_frozen_to_the_outer_end(clip):

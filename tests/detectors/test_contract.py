@@ -11,6 +11,7 @@ import torch
 from conftest import ROOT, conf_of, save_model
 
 from nullscope import detectors
+from nullscope.core import launcher
 from nullscope.scoring import logits
 from nullscope.shards.loading import read_whole, training_batches
 from nullscope.training import Training
@@ -178,6 +179,21 @@ def test_merging_makes_inference_faster_and_changes_no_logit(name, small):
     assert logits(detector, rows, CPU, text) == pytest.approx(apart, abs=1e-5)
     left = [parameter_name for parameter_name, _ in detector.named_parameters() if "lora" in parameter_name]
     assert bool(left) == (name == "anchored_ns_net")  # it runs the frozen tower too
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_images_that_are_scored_at_once_do_not_disturb_each_other(name, small, monkeypatch):
+    """Whatever a detector switches for an image, it must not switch for the others: lanes share its modules."""
+    detector = prepared(name, small)
+    with torch.no_grad():
+        for parameter_name, parameter in detector.named_parameters():
+            if "lora_B" in parameter_name:
+                parameter.normal_(std=0.1)
+    rows, text, found = whole(detector, small)[0], captions_of(detector, small), []
+    for cpus in (1, 7, 7, 7):
+        monkeypatch.setattr(launcher, "cpus", lambda cpus=cpus: cpus)
+        found.append(logits(detector, rows, CPU, text))
+    assert len(found[0]) == 7 and all(own == found[0] for own in found)
 
 
 @pytest.mark.slow

@@ -309,7 +309,8 @@ def test_the_teachers_features_are_those_of_the_tower_before_training(small, tmp
     detector = trained(small, tmp_path, lr=1e-2).train(mode == "train")
     batch = first_batch(detector, small)
     with torch.no_grad():
-        untrained = ImageEncoder(small.context.backbone("clip"), None, detector.params.statistics)(batch.inputs)
+        fresh = ImageEncoder(small.context.backbone("clip"), None, detector.params.statistics)
+        untrained = fresh.train(mode == "train")(batch.inputs)  # in training both sum in micro-batches
         assert torch.equal(detector.frozen_features(batch), untrained)
         assert (detector.features(batch) - untrained).abs().max() > 1e-2
     assert not detector.frozen_features(batch).requires_grad
@@ -370,7 +371,7 @@ def test_phases_in_their_order_each_moves_its_own_parameters_alone(small, tmp_pa
     states = [after[steps] for steps in (0, 10, 15)]
     assert [step.phase for step in run.history] == ["frozen_head"] * 10 + ["main"] * 5
     assert [set(step.losses) for step in run.history] == [{"frozen_bce"}] * 10 + [{"bce", "text", "align"}] * 5
-    assert [(phase.name, phase.epochs, phase.lr) for phase in phases] == [("frozen_head", 2, 0.01), ("main", 1, 0.002)]
+    assert [(phase.name, phase.epochs, phase.lr) for phase in phases] == [("frozen_head", 2, 0.01), ("main", 1, 0.003)]
     moved = [{name for name in a if not torch.equal(a[name], b[name])} for a, b in pairwise(states)]
     heads = {f"{head}.{kind}" for head in ("head", "text_head") for kind in ("weight", "bias")}
     adapters = {f"clip.{name}" for name, p in detector.clip.named_parameters() if p.requires_grad}

@@ -13,6 +13,10 @@ B images, T tokens, E width of the tower, h heads.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import peft
 import torch
 from peft.tuners.lora import LoraLayer
@@ -24,6 +28,8 @@ from nullscope.backbones.sharing import RowDropout
 from nullscope.core.config import Params
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+# Whether adapters are left out: of this thread's context, so that other images can be computed with them at the same time.
+_frozen: ContextVar[bool] = ContextVar("frozen", default=False)
 
 
 class LoraParams(Params):
@@ -54,7 +60,12 @@ class SplitAttention(nn.Module):
     ) -> tuple[Tensor, None]:
         """(B, T, E) three times the same -> (B, T, E) and None, the shape of `nn.MultiheadAttention`'s answer."""
         assert key is query and value is query and not need_weights and attn_mask is None, "unmasked self-attention only"
-        q, k, v = (self._heads(project(query)) for project in (self.q_proj, self.k_proj, self.v_proj))
+        projections = (self.q_proj, self.k_proj, self.v_proj)
+        if _frozen.get():
+            projections = tuple(
+                project.get_base_layer() if isinstance(project, LoraLayer) else project for project in projections
+            )
+        q, k, v = (self._heads(project(query)) for project in projections)
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         return self.out_proj(mixed), None
 
@@ -90,6 +101,21 @@ def add_lora(tower: nn.Module, params: LoraParams) -> None:
     for layer in tower.modules():
         if isinstance(layer, LoraLayer) and params.dropout:
             layer.lora_dropout["default"] = RowDropout(params.dropout).train(layer.training)
+
+
+@contextmanager
+def without_adapters() -> Iterator[None]:
+    """Within it towers are what they were before `add_lora`; their parameters and peft's switches are left alone."""
+    token = _frozen.set(True)
+    try:
+        yield
+    finally:
+        _frozen.reset(token)
+
+
+def are_adapters_off() -> bool:
+    """Whether this is within `without_adapters`."""
+    return _frozen.get()
 
 
 def merge_lora(tower: nn.Module) -> None:

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from peft.tuners.lora import LoraLayer
-from torch import Tensor
+from torch import Tensor, nn
 
-from nullscope.backbones.attention import LoraParams, add_lora, is_merged
+from nullscope.backbones.attention import LoraParams, add_lora, are_adapters_off, is_merged, without_adapters
 from nullscope.backbones.clip import clip_facts, load_image_tower
 from nullscope.backbones.sharing import Encoder
 from nullscope.ops.pixels import IMAGENET_MEAN, IMAGENET_STD, flip_where, laid_out, normalise
@@ -25,6 +24,8 @@ Statistics = Literal["clip", "imagenet"]  # what images are normalised with; the
 class ImageEncoder(Encoder):
     """The frozen image tower of the CLIP in ``directory``; with ``lora``, a trainable adapter on q, k and v of its blocks."""
 
+    rows_apart = True
+
     def __init__(self, directory: Path, lora: LoraParams | None, statistics: Statistics) -> None:
         super().__init__()
         facts = clip_facts(directory)
@@ -34,12 +35,9 @@ class ImageEncoder(Encoder):
         if lora is not None:
             add_lora(self.tower, lora)
 
-    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Return the image features, (B, D) not normalised, of what a transform (`nullscope.images.transforms`) gives.
-
-        In a training on several ranks ``inputs`` holds this rank's rows, and the features are of the whole batch.
-        """
-        return self.gathered(self.tower(self.pixels(inputs)))
+    def encode(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Return the image features of some rows, (B_r, D), not normalised."""
+        return self.tower(self.pixels(inputs))
 
     def compile_network(self) -> None:
         """Let torch.compile make the tower's kernels, at the first forward pass; names and weights stay.
@@ -47,6 +45,7 @@ class ImageEncoder(Encoder):
         Random numbers are drawn as without it: its own would drop other entries, and that is another training.
         """
         torch._inductor.config.fallback_random = True
+        self.rows_apart = False  # a compiled network is called from one thread
         self.tower.compile()
 
     def pixels(self, inputs: dict[str, Tensor]) -> Tensor:
@@ -57,22 +56,16 @@ class ImageEncoder(Encoder):
         """
         return normalise(flip_where(laid_out(inputs), inputs["flip"]), self.mean, self.std)
 
+    def trained(self) -> list[nn.Parameter]:
+        """Return the parameters that features are trained by: the adapters, where they are on."""
+        return [] if are_adapters_off() else super().trained()
+
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Within it the tower is the pre-trained one: its adapters are off. No second copy of the weights is needed.
 
-        Afterwards everything is as it was before, adapters that were off and parameters that did not train included. Not for a
-        tower whose adapters were merged.
+        Not for a tower whose adapters were merged.
         """
         assert not is_merged(self.tower), "the adapters of this tower were merged: the frozen tower is gone"
-        adapted = [module for module in self.tower.modules() if isinstance(module, LoraLayer) and not module.disable_adapters]
-        trains = {parameter: parameter.requires_grad for module in adapted for parameter in module.parameters()}
-        for module in adapted:
-            module.enable_adapters(False)
-        try:
+        with without_adapters():
             yield
-        finally:
-            for module in adapted:
-                module.enable_adapters(True)  # it also says of every adapter that it trains
-            for parameter, as_before in trains.items():
-                parameter.requires_grad_(as_before)

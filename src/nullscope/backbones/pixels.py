@@ -18,9 +18,9 @@ class PixelEncoder(Encoder):
         super().__init__()
         self.network, self.mean, self.std = synchronised(network), mean, std
 
-    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Return the features, (B, K), of what a transform (`nullscope.images.transforms`) gives."""
-        return self.gathered(self.network(self.pixels(inputs)))
+    def encode(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Return the features of some rows, (B_r, K)."""
+        return self.network(self.pixels(inputs))
 
     def pixels(self, inputs: dict[str, Tensor]) -> Tensor:
         """Return what the network sees, (B, 3, H, W) float32, of ``image`` (B, 3, H, W) uint8 and ``flip`` (B,) bool.

@@ -25,10 +25,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nullscope.backbones import microbatches
 from nullscope.core import ranks
 
 
@@ -41,12 +43,20 @@ class Shared(nn.Module):
 class RowDropout(Shared, nn.Dropout):
     """Dropout on this rank's rows: it drops what one rank would drop of these rows.
 
-    Every rank draws the mask of the whole batch, with a generator that is in the same state on all of them, and takes its own
-    rows. Drawing is cheap beside the projections around it. With one rank this is `nn.Dropout` itself.
+    In a micro-batch (`microbatches`) every row draws from a generator of its own. Elsewhere every rank draws the mask of the
+    whole batch, with a generator that is in the same state on all of them, and takes its own rows; drawing is cheap beside the
+    projections around it. With one rank that is `nn.Dropout` itself.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """(B_r, ...) -> (B_r, ...)."""
+        generators = microbatches.generators()
+        if generators is not None and self.training:
+            mask = np.empty(x.shape, np.float32)
+            for row, generator in zip(mask, generators, strict=True):
+                generator.random(dtype=np.float32, out=row)
+                np.multiply(row < np.float32(1 - self.p), np.float32(1 / (1 - self.p)), out=row)
+            return x * torch.from_numpy(mask).to(x.dtype)
         if self.whole is None or not self.training:
             return super().forward(x)
         ones = torch.ones((self.whole, *x.shape[1:]), dtype=x.dtype, device=x.device)
@@ -89,12 +99,32 @@ def synchronised(module: nn.Module) -> nn.Module:
 
 
 class Encoder(Shared):
-    """A module from a transform's arrays to features, one row per image; a rank runs it on its own rows."""
+    """A module from a transform's arrays to features, one row per image; a rank runs it on its own rows.
+
+    A subclass writes `encode`.
+    """
+
+    rows_apart: bool = False  # whether a row's feature is the same whatever rows are beside it, in training too
+
+    def encode(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Return the features of some rows, (B_r, D), of what a transform (`nullscope.images.transforms`) gives."""
+        raise NotImplementedError
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Return the features, (B, D); in a training on several ranks of the whole batch, of ``inputs`` of this rank's rows."""
+        if not (self.training and self.rows_apart and next(iter(inputs.values())).device.type == "cpu"):
+            return self._gathered(self.encode(inputs))
+        first = 0 if self.whole is None else ranks.own(self.whole).start
+        return self._gathered(microbatches.encode_in_microbatches(self.encode, inputs, first, self.trained()))
+
+    def trained(self) -> list[nn.Parameter]:
+        """Return the parameters that its features are trained by."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def compile_network(self) -> None:
         """Let torch.compile make the kernels of the network inside, at its first forward pass. Default: nothing is compiled."""
 
-    def gathered(self, own_BD: Tensor) -> Tensor:
+    def _gathered(self, own_BD: Tensor) -> Tensor:
         """Return the features (B, D) of the whole batch, of those of this rank's rows; as they are where there is one rank."""
         return own_BD if self.whole is None or not self.training else _Gather.apply(own_BD, self.whole)
 

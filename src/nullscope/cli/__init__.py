@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from nullscope.cli import calibrate, evaluate, fetch, models, predict, serve, shards, verify
+from nullscope.cli import calibrate, evaluate, fetch, models, new, predict, serve, shards, verify
 from nullscope.core import streams
 
 
@@ -22,12 +22,13 @@ def run() -> None:
 def main() -> None:
     """Detectors of AI-generated images on CLIP features.
 
-    Train and compare them with `dvc repro` in a checkout of the project; judge images with `nullscope predict`.
+    Judge images with `nullscope predict`. Train and compare detectors with `dvc repro`, in a checkout or in a project that
+    `nullscope new` makes.
     """
 
 
 for command in (
     *(predict.predict, evaluate.evaluate, evaluate.summary, fetch.fetch, shards.upload_shards),
-    *(models.import_weights, models.export, models.card, calibrate.calibrate, serve.serve, verify.verify),
+    *(models.import_weights, models.export, models.card, calibrate.calibrate, serve.serve, verify.verify, new.new),
 ):
     main.add_command(command)

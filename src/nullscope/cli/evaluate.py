@@ -56,15 +56,22 @@ def evaluate(
 @click.command()
 @click.option("--metrics", default="metrics/summary.json", type=PATH, show_default=True, help="Summary of the pipeline.")
 def summary(metrics: Path) -> None:
-    """Show the table of the last `dvc repro`: accuracy of every detector on every generator."""
+    """Show the table of the last `dvc repro`: accuracy of every detector on every generator.
+
+    The last line says whether it is the table of the repository's last commit, where the parameters are that commit's.
+    """
     from rich.console import Console
 
+    from nullscope.committed import SUMMARY, against_commit
     from nullscope.report.tables.generators import print_summary
 
     try:
         results = json.loads(metrics.read_text(encoding="utf-8"))
         print_summary(results, Console())
         click.echo(f"\nReport:  {Path('reports/index.html').absolute()}\nMLflow:  {_where_runs_are()}")
+        line = against_commit() if metrics == Path(SUMMARY) else None
+        if line:
+            click.echo(f"\n{line}")
     except OSError as error:
         raise click.UsageError(f"{metrics}: {error.strerror}; run `dvc repro` first, in the project's root") from None
     except ValueError as error:

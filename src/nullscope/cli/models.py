@@ -22,8 +22,8 @@ def import_weights(
     """Turn the published checkpoint FILE of DETECTOR into a model folder, which every other command takes.
 
     The file is read without running anything in it, and must hold the detector's tensors, all of them and no others. The preset
-    is conf/detectors/DETECTOR_PRESET.yaml, so the command runs in the project's root. A frozen network that the file carries is
-    compared with the one of --backbone, and not stored twice.
+    is conf/detectors/DETECTOR_PRESET.yaml, of the project or, elsewhere, of the package. A frozen network that the file carries
+    is compared with the one of --backbone, and not stored twice.
 
     \b
     Examples:

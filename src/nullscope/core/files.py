@@ -58,6 +58,14 @@ def replace_directory(finished: Path, path: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Hard-link what ``source`` leads to; copy it where that cannot be done (another file system, or one without links)."""
+    try:
+        os.link(os.path.realpath(source), target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def _sweep(path: Path) -> None:
     """Remove what killed writers of ``path`` left beside it, where DVC would take it for a part of the folder."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):

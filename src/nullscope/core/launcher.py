@@ -40,6 +40,11 @@ def local(name: str, otherwise: int) -> int:
     return _whole(name, os.environ.get(name, str(otherwise)), otherwise)
 
 
+def cpus() -> int:
+    """Return how many CPUs are this rank's: those that the process may use, shared with the other ranks of this machine."""
+    return max(1, len(os.sched_getaffinity(0)) // local("LOCAL_WORLD_SIZE", 1))
+
+
 def positive(name: str, otherwise: int) -> int:
     """Return a variable that is a whole number of at least 1, ``otherwise`` if it is not set. Raises `ValueError`."""
     text = os.environ.get(name, "").strip()

@@ -58,8 +58,7 @@ def workers() -> int:
 
     Default: the CPUs this process may use, shared with the other ranks of this machine.
     """
-    ranks_here = launcher.local("LOCAL_WORLD_SIZE", 1)
-    return launcher.positive("NULLSCOPE_WORKERS", max(1, len(os.sched_getaffinity(0)) // ranks_here))
+    return launcher.positive("NULLSCOPE_WORKERS", launcher.cpus())
 
 
 def rank() -> int:
@@ -225,7 +224,8 @@ def device(name: str | None = None) -> torch.device:
 
     On the CPU torch is set to one thread, whatever the machine has: a sum that is split among threads is rounded otherwise, and a
     model would depend on the machine it was trained on. (Two threads were also slower here: 57 ms instead of 1.7 to caption an
-    image with the tiny BLIP on two virtual CPUs, where they wait for each other.) More CPUs are used by more ranks and workers.
+    image with the tiny BLIP on two virtual CPUs, where they wait for each other.) More CPUs are used by lanes (`core.lanes`),
+    workers and ranks.
 
     On CUDA convolutions are computed in float32, not in TF32, which is torch's default. The first layer of a tower is one, and
     cuDNN takes TF32 for 64 images and not for one: a logit depended on its batch by 1e-4, and without TF32 by 2e-6

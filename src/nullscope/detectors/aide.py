@@ -129,14 +129,14 @@ class Experts(Encoder):
         self.register_buffer("projection_bias", projection.bias.detach())
         self.width = params.global_width + 32 * params.width
 
-    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Return [g, n], (B, K)."""
+    def encode(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Return [g, n] of some rows, (B_r, K)."""
         with torch.no_grad():
             seen = self.network(_normalised(inputs["image"], self.mean, self.std))
             meaning_BK = F.linear(seen, self.projection_weight, self.projection_bias)
         noise = [self.low(self.noise(inputs["windows"][:, place])) for place in LOW]
         noise += [self.high(self.noise(inputs["windows"][:, place])) for place in HIGH]
-        return self.gathered(torch.cat([meaning_BK, torch.stack(noise).mean(0)], dim=1))
+        return torch.cat([meaning_BK, torch.stack(noise).mean(0)], dim=1)
 
     def noise(self, window_BCHW: Tensor) -> Tensor:
         """Return what the kernels leave of enlarged windows, (B, 30, V, V)."""

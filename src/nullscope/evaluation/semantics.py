@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from nullscope.core import lanes
 from nullscope.evaluation.seeds import Spread
 from nullscope.evaluation.separation import Bools, Features, Floats, separability, tsne
 from nullscope.ops.projection import remove
@@ -65,7 +66,8 @@ def compare(probe: str, input_kind: str, frozen: Features, text_ND: Floats, basi
     auroc = {key: separability(own, is_fake, pair) for key, own in feature.items()}
     if None in auroc.values():
         return None
-    place = {(kind, word): tsne(own) for (kind, word), own in feature.items() if kind in DRAWN_KINDS}
+    drawn = [(kind, word) for kind, word in feature if kind in DRAWN_KINDS]
+    place = dict(zip(drawn, lanes.each(tsne, [feature[key] for key in drawn]), strict=True))
     return Semantics(probe, input_kind, basis.detector, basis.basis_DK.shape[1], place, is_fake, auroc)
 
 

@@ -14,6 +14,7 @@ from sklearn.manifold import TSNE
 from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from nullscope.evaluation.intervals import Z_95
 from nullscope.evaluation.metrics import accuracy, auroc, balanced_accuracy
@@ -76,7 +77,8 @@ def tsne(feature_NK: Floats) -> NDArray[np.float32]:
     if feature_NK.shape[1] == 1:
         feature_NK = np.hstack([feature_NK, np.zeros_like(feature_NK)])  # the start, two principal axes, needs two
     perplexity = min(PERPLEXITY, max(1, (len(feature_NK) - 1) / 3))
-    return TSNE(perplexity=perplexity, init="pca", random_state=0, n_jobs=1).fit_transform(feature_NK)
+    with threadpool_limits(1, user_api="openmp"):  # a limit of this thread: several maps are made side by side
+        return TSNE(perplexity=perplexity, init="pca", random_state=0, n_jobs=1).fit_transform(feature_NK)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from nullscope.core import lanes
 from nullscope.core.contracts import CAPTIONS, FAKE, ContractError, feature_schema, text_schema
 from nullscope.evaluation.scores import read_test_scores
 from nullscope.evaluation.semantics import Basis, Semantics, compare
@@ -36,7 +37,7 @@ Vectors = tuple[list[str], NDArray[np.float32]]  # N image_ids, (N, K)
 def read_feature_maps(project: Project, seen: frozenset[str]) -> dict[str, FeatureMap]:
     """Return the maps of the features of the first `SHOWN` detectors, first seed. ``seen``: `metrics.seen_subsets`."""
     names = list(project.runs)[:SHOWN]
-    return {name: feature_map(own) for name, own in zip(names, _read_features(project, names, seen), strict=True)}
+    return dict(zip(names, lanes.each(feature_map, _read_features(project, names, seen)), strict=True))
 
 
 def read_captions_alone(project: Project) -> CaptionsAlone | None:

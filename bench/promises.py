@@ -1,0 +1,78 @@
+"""What a threshold promises against what it keeps, on many embedded worlds.
+
+usage: python bench/promises.py --model models/ns_net-0 [--model ...] [--reals 8000] [--worlds 2000]
+
+Reals of another embedded world are rendered and scored. A small world has some of them as its validation split, and a threshold
+is set on these; the reals that were not drawn say what the threshold keeps. In 93 to 97 of 100 worlds the interval of the promise
+should hold that rate. The last column is of the model itself: the false alarms of the threshold that its own validation split
+set, which promises 5 %, on all these reals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from measure import publish
+from numpy.typing import NDArray
+
+from nullscope import load
+from nullscope.core import launcher
+from nullscope.core.config import read_params
+from nullscope.decision import RATE, RATES, TooFewError, promise
+from nullscope.model_facts import read_validation
+from nullscope.world.render import WorldParams, write_world
+
+SIZES = (120, 300, 1000)  # reals of a validation split; the default world has 120
+SEED = 1000  # of the other world
+
+
+def render_reals(folder: Path, count: int) -> list[Path]:
+    """Write so many reals of another world; return their paths."""
+    least = {"train_reals": 1, "train_fakes_per_generator": 1, "val_reals": 1, "val_fakes_per_generator": 1}
+    least |= {"test_fakes_per_generator": 1, "test_generators": ["nearest"]}
+    world = WorldParams(**{**read_params()["dataset"]["world"], **least, "seed": SEED, "test_reals": count})
+    write_world(world, folder, workers=launcher.cpus())
+    return sorted((folder / "test/real").rglob("*.*"))
+
+
+def kept(logit_N: NDArray[np.float64], size: int, rate: float, worlds: int) -> tuple[float, float] | None:
+    """Return the share of worlds whose interval holds the rate that is kept, and the mean rate; None of too few reals."""
+    draws, held, rates = np.random.default_rng([size, int(1000 * rate)]), [], []
+    for _ in range(worlds):
+        mixed_N = draws.permutation(logit_N)
+        try:
+            own = promise(mixed_N[:size], rate)
+        except TooFewError:
+            return None
+        rates.append(float((mixed_N[size:] > own.threshold).mean()))
+        held.append(own.low <= rates[-1] <= own.high)
+    return float(np.mean(held)), float(np.mean(rates))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, action="append", required=True, help="Model folder; repeatable.")
+    parser.add_argument("--reals", type=int, default=8000, help="of the other world (default: %(default)s)")
+    parser.add_argument("--worlds", type=int, default=2000, help="drawn for every cell (default: %(default)s)")
+    options = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        reals = render_reals(Path(name) / "world", options.reals)
+        for model in options.model:
+            logit_N = np.array([verdict.logit for verdict in load(model, anyway=True).predict_many(reals)])
+            own = (logit_N > promise(read_validation(model).real, RATE).threshold).mean()
+            for rate in RATES:
+                for size in SIZES:
+                    found = kept(logit_N, size, rate, options.worlds)
+                    if found:
+                        held, mean = (100 * value for value in found)
+                        row = {"model": model.name, "promised %": 100 * rate, "validation reals": size, "held, of 100": held}
+                        rows.append({**row, "kept on average %": mean, "its own 5 %, kept %": 100 * float(own)})
+    publish("promises", rows, reals=options.reals, worlds=options.worlds)
+
+
+if __name__ == "__main__":
+    main()

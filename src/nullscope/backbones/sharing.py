@@ -9,6 +9,8 @@ of the gradient, and what they add to the encoder's parameters is summed over th
     f = [f_1 .. f_n]                               (B, D), the same bits on every rank
     dL/dw = sum_r (dL/df)_r df_r/dw                w in the encoder
 
+On the CPU a rank's rows are cut once more, into micro-batches that are computed side by side (`microbatches`).
+
 DistributedDataParallel would not do. It averages the gradients of losses that were computed on parts of the batch. A contrastive
 loss compares all images of a batch, so it is no average of such parts.
 

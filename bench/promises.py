@@ -4,7 +4,7 @@ usage: python bench/promises.py --model models/ns_net-0 [--model ...] [--reals 8
 
 Reals of another embedded world are rendered and scored. A small world has some of them as its validation split, and a threshold
 is set on these; the reals that were not drawn say what the threshold keeps. In 93 to 97 of 100 worlds the interval of the promise
-should hold that rate. The last column is of the model itself: the false alarms of the threshold that its own validation split
+should hold that rate; with 1,000 of 8,000 reals in 93 to 94, since the rate of the other 7,000 is not known exactly. The last column is of the model itself: the false alarms of the threshold that its own validation split
 set, which promises 5 %, on all these reals.
 """
 
@@ -23,7 +23,7 @@ from nullscope.core import launcher
 from nullscope.core.config import read_params
 from nullscope.decision import RATE, RATES, TooFewError, promise
 from nullscope.model_facts import read_validation
-from nullscope.world.render import WorldParams, write_world
+from nullscope.world.render import REALS, WorldParams, write_world
 
 SIZES = (120, 300, 1000)  # reals of a validation split; the default world has 120
 SEED = 1000  # of the other world
@@ -35,7 +35,7 @@ def render_reals(folder: Path, count: int) -> list[Path]:
     least |= {"test_fakes_per_generator": 1, "test_generators": ["nearest"]}
     world = WorldParams(**{**read_params()["dataset"]["world"], **least, "seed": SEED, "test_reals": count})
     write_world(world, folder, workers=launcher.cpus())
-    return sorted((folder / "test/real").rglob("*.*"))
+    return sorted((folder / "test" / REALS).rglob("*.*"))
 
 
 def kept(logit_N: NDArray[np.float64], size: int, rate: float, worlds: int) -> tuple[float, float] | None:

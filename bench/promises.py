@@ -4,8 +4,8 @@ usage: python bench/promises.py --model models/ns_net-0 [--model ...] [--reals 8
 
 Reals of another embedded world are rendered and scored. A small world has some of them as its validation split, and a threshold
 is set on these; the reals that were not drawn say what the threshold keeps. In 93 to 97 of 100 worlds the interval of the promise
-should hold that rate; with 1,000 of 8,000 reals in 93 to 94, since the rate of the other 7,000 is not known exactly. The last column is of the model itself: the false alarms of the threshold that its own validation split
-set, which promises 5 %, on all these reals.
+should hold that rate; with 1,000 of 8,000 reals in 93 to 94, since the rate of the other 7,000 is not known exactly. The last
+column is of the model itself: the false alarms, on all these reals, of the threshold of 5 % that its own validation split set.
 """
 
 from __future__ import annotations

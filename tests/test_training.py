@@ -129,15 +129,23 @@ def test_a_bad_interval_is_named(monkeypatch, value):
 
 
 @pytest.mark.slow
-def test_a_compiled_tower_trains_the_same_model(small, tmp_path, monkeypatch):
-    """On the CPU, dropout included: other kernels, no other numbers than rounding makes."""
+def test_a_compiled_tower_trains_the_same_model(small, tmp_path):
+    """Dropout included: other kernels, no other numbers than rounding makes. Compiled for the CPU, and called as on CUDA."""
     losses = []
-    for compiled in "01":
-        monkeypatch.setenv("NULLSCOPE_COMPILE", compiled)
-        run = begin(small, tmp_path / compiled, epochs=1)
+    for compiled in (False, True):
+        run = begin(small, tmp_path / str(compiled), epochs=1)
+        run.detector.clip.rows_apart = False
+        if compiled:
+            run.detector.clip.compile_network()
         losses.append(torch.tensor([list(step.losses.values()) for step in run.run()]))
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=0)
     assert not torch.equal(losses[0][0], losses[0][1])
+
+
+def test_a_tower_is_not_compiled_for_the_cpu(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("NULLSCOPE_COMPILE", "1")
+    with pytest.raises(ValueError, match="NULLSCOPE_COMPILE=1: a compiled tower is for CUDA"):
+        begin(small, tmp_path, epochs=1)
 
 
 def test_frozen_weights_stay_as_they_are(small, tmp_path):

@@ -105,7 +105,9 @@ class Training:
         scratch: Path,
         checkpoint_s: float = CHECKPOINT_S,
     ) -> None:
-        """Raises `ValueError` if there are fewer images than one batch, or if the ranks see different checkpoints."""
+        """Raises `ValueError` if there are fewer images than one batch, if the ranks see different checkpoints, or if towers are to
+        be compiled for the CPU.
+        """
         images = sum(shard.samples for shard in data.shards)
         self.steps_per_epoch = images // detector.params.batch_size
         if not self.steps_per_epoch:
@@ -123,6 +125,10 @@ class Training:
             detector.see_captions(data.text.chunks())
         detector.to(device)
         if ranks.compiles():
+            if device.type == "cpu":
+                raise ValueError(
+                    "NULLSCOPE_COMPILE=1: a compiled tower is for CUDA; on the CPU micro-batches run side by side instead"
+                )
             for module in detector.modules():
                 if isinstance(module, Encoder):
                     module.compile_network()

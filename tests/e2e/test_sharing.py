@@ -44,7 +44,7 @@ def test_two_machines_share_results_through_a_remote(clone, tmp_path, kind, requ
         run(second, "python", "stages/track.py")
         assert set(runs_in_mlflow(second)) == RUNS
 
-        changed = overrides(*SMALL, "detectors.linear_probe.lr=0.02")
+        changed = overrides(*SMALL, "detectors.linear_probe.lr=0.03")
         ran = stages_run(run(second, *masked, "dvc", "exp", "run", *changed, **environment))
         assert ran == ["detector_code", "train@linear_probe-0", "score@linear_probe-0", "evaluate@linear_probe-0", "report"]
         run(second, "git", "commit", "-qam", "another rate")

@@ -28,8 +28,9 @@ def test_lora_detectors_learn_the_generators_they_saw(results):
     tuned = {name: result for name, result in results.items() if name != "linear_probe-0"}  # the frozen features do not
     assert tuned.keys() == {"clip_lora-0", "ns_net-0", "advanced_ns_net-0", "dgs_net-0"}
     for name, result in tuned.items():
-        assert result["f_acc_seen"] > 0.9, name
-        # One seed. Another kind of processor draws another threshold (docs/numerics.md), so the interval must reach 0.9.
+        # One seed, and another one or another kind of processor draws another threshold (docs/numerics.md): so at 5 % false
+        # alarms, and of the threshold itself the interval must reach 0.9.
+        assert result["auroc_seen"] > 0.97 and result["tpr_5_seen"] > 0.9, name
         assert wilson(result["r_acc"], result["n_real"])[1] > 0.9, name
 
 

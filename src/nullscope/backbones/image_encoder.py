@@ -45,7 +45,6 @@ class ImageEncoder(Encoder):
         Random numbers are drawn as without it: its own would drop other entries, and that is another training.
         """
         torch._inductor.config.fallback_random = True
-        self.rows_apart = False  # a compiled network is called from one thread
         self.tower.compile()
 
     def pixels(self, inputs: dict[str, Tensor]) -> Tensor:

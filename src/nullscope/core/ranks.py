@@ -7,7 +7,7 @@ DVC's run-cache is keyed by the command and the parameters: a result computed on
 - ``NULLSCOPE_WORKERS``: processes per rank that decode or encode images (default: this rank's share of the CPUs);
 - ``NULLSCOPE_DEVICE``: ``cpu``, ``cuda`` or ``cuda:1`` (default: CUDA where there is one, the rank's own of several);
 - ``NULLSCOPE_CHECKPOINT_S``: seconds between the checkpoints of a training (default 60);
-- ``NULLSCOPE_COMPILE``: ``1`` compiles the image tower of a training with torch.compile (default: not).
+- ``NULLSCOPE_COMPILE``: ``1`` compiles the image tower of a training on CUDA with torch.compile (default: not).
 
 None of them changes a result beyond the rounding of floats: one rank or several, the data stages write the same bytes, and
 training, whose sums are then added in another order, the same model up to what `nullscope.training` states.

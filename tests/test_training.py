@@ -144,7 +144,7 @@ def test_a_compiled_tower_trains_the_same_model(small, tmp_path):
 
 def test_a_tower_is_not_compiled_for_the_cpu(small, tmp_path, monkeypatch):
     monkeypatch.setenv("NULLSCOPE_COMPILE", "1")
-    with pytest.raises(ValueError, match="NULLSCOPE_COMPILE=1: a compiled tower is for CUDA"):
+    with pytest.raises(ValueError, match="NULLSCOPE_COMPILE=1: towers are compiled for CUDA"):
         begin(small, tmp_path, epochs=1)
 
 

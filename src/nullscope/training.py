@@ -105,8 +105,8 @@ class Training:
         scratch: Path,
         checkpoint_s: float = CHECKPOINT_S,
     ) -> None:
-        """Raises `ValueError` if there are fewer images than one batch, if the ranks see different checkpoints, or if towers are to
-        be compiled for the CPU.
+        """Raises `ValueError` if there are fewer images than one batch, the ranks see different checkpoints, or a tower is to be
+        compiled for the CPU.
         """
         images = sum(shard.samples for shard in data.shards)
         self.steps_per_epoch = images // detector.params.batch_size
@@ -127,7 +127,7 @@ class Training:
         if ranks.compiles():
             if device.type == "cpu":
                 raise ValueError(
-                    "NULLSCOPE_COMPILE=1: a compiled tower is for CUDA; on the CPU micro-batches run side by side instead"
+                    "NULLSCOPE_COMPILE=1: towers are compiled for CUDA; on the CPU micro-batches run side by side instead"
                 )
             for module in detector.modules():
                 if isinstance(module, Encoder):

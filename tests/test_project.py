@@ -40,6 +40,29 @@ def test_a_project_depends_on_a_copy_of_the_installed_code(tmp_path, monkeypatch
     assert listed.stdout.split()[:2] == ["package", "world@embedded"]
 
 
+def test_a_new_repository_has_its_first_commit(tmp_path, monkeypatch):
+    """Without one `dvc exp run` ends with "unexpected error - Empty git repo"."""
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "n")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "n@example.org")
+    assert project.create(tmp_path / "own") is None
+    git = ["git", "-C", str(tmp_path / "own")]
+    assert not subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    assert "dvc.yaml" in subprocess.run([*git, "ls-files"], capture_output=True, text=True, check=True).stdout
+
+
+def test_git_that_knows_nobody_is_said(tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("GIT_") or name == "EMAIL"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "user.useConfigOnly")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "true")
+    assert "who commits" in project.create(tmp_path / "own")
+
+
 def test_the_folder_that_the_user_is_in_can_become_a_project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert CliRunner().invoke(main, ["new", "."]).exit_code == 0

@@ -53,11 +53,11 @@ def template() -> Path:
     raise ValueError(f"{PACKAGE} was installed without what makes a project: install a wheel of nullscope, or use a checkout")
 
 
-def create(folder: Path) -> bool:
-    """Write a project into ``folder``, whole or not at all; return whether git keeps its history.
+def create(folder: Path) -> str | None:
+    """Write a project into ``folder``, whole or not at all; return what `dvc exp run` still lacks, None if nothing.
 
-    A folder that is no part of a git repository becomes one, where git is installed. Raises `ValueError` if there is something in
-    the folder already, or if it lies in another DVC project.
+    A folder that is no part of a git repository becomes one with a first commit, where git is there and knows who commits. Raises
+    `ValueError` if there is something in the folder already, or if it lies in another DVC project.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder}: expected a new or an empty folder, found {'a file' if folder.is_file() else 'files in it'}")
@@ -72,11 +72,17 @@ def create(folder: Path) -> bool:
             part.rename(folder / part.name)
     finally:
         shutil.rmtree(partial)
-    versioned = _has_git(folder)
-    if not versioned:
+    if shutil.which("git") is None:
         config = folder / ".dvc/config"
         config.write_text(config.read_text(encoding="utf-8").replace("[core]", "[core]\n    no_scm = true", 1), encoding="utf-8")
-    return versioned
+        return "git was not found: `dvc repro` works without it, `dvc exp run` does not"
+    if _git(folder, "rev-parse", "--is-inside-work-tree"):
+        return None
+    _git(folder, "init", "--quiet")
+    _git(folder, "add", "--all")
+    if _git(folder, "commit", "--quiet", "-m", "A nullscope project"):
+        return None
+    return "git does not know who commits: `git commit -m begin` says what to do; `dvc exp run` needs that commit"
 
 
 def _write(folder: Path) -> None:
@@ -97,12 +103,9 @@ def copy_part(source: Path, target: Path, part: str) -> None:
         shutil.copyfile(source / part, target / part)
 
 
-def _has_git(folder: Path) -> bool:
-    """Return whether ``folder`` is in a git repository; make it one where git is there."""
-    if shutil.which("git") is None:
-        return False
-    inside = subprocess.run(["git", "rev-parse", "--is-inside-work-tree"], cwd=folder, capture_output=True, check=False)
-    return inside.returncode == 0 or subprocess.run(["git", "init", "--quiet"], cwd=folder, check=False).returncode == 0
+def _git(folder: Path, *arguments: str) -> bool:
+    """Return whether a git command in ``folder`` succeeds."""
+    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, check=False).returncode == 0
 
 
 def main() -> None:

@@ -24,9 +24,9 @@ def new(folder: Path) -> None:
     from nullscope.project import create
 
     try:
-        versioned = create(folder)
+        lacking = create(folder)
     except (ValueError, OSError) as error:
         fail(str(error))
     click.echo(f"{folder}: a project; its README.md says what to type, beginning with `dvc repro`")
-    if not versioned:
-        click.echo("git was not found: `dvc repro` works without it, `dvc exp run` does not", err=True)
+    if lacking:
+        click.echo(lacking, err=True)

@@ -40,6 +40,19 @@ def test_a_project_depends_on_a_copy_of_the_installed_code(tmp_path, monkeypatch
     assert listed.stdout.split()[:2] == ["package", "world@embedded"]
 
 
+def test_scripts_of_another_version_are_named(tmp_path, monkeypatch, capsys):
+    """After an upgrade the scripts are still those of the old package."""
+    project.create(tmp_path / "own")
+    monkeypatch.chdir(tmp_path / "own")
+    project.main()
+    assert "others" not in capsys.readouterr().out
+    with open("stages/score.py", "a") as file:
+        file.write("# mine\n")
+    Path("stages/index.py").unlink()
+    project.main()
+    assert "stages/ has others than the installed package: index.py, score.py." in capsys.readouterr().out
+
+
 def test_a_new_repository_has_its_first_commit(tmp_path, monkeypatch):
     """Without one `dvc exp run` ends with "unexpected error - Empty git repo"."""
     for role in ("AUTHOR", "COMMITTER"):

@@ -108,13 +108,21 @@ def _git(folder: Path, *arguments: str) -> bool:
     return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, check=False).returncode == 0
 
 
+def other_stages() -> list[str]:
+    """Return the scripts in stages/ that are not those of the installed package: of an older one, or edited."""
+    own = {file.name: file.read_bytes() for file in Path("stages").glob("*.py")}
+    return sorted(file.name for file in (template() / "stages").glob("*.py") if own.get(file.name) != file.read_bytes())
+
+
 def main() -> None:
-    """Copy the package's code to `COPY`: the stage ``package``."""
+    """Copy the package's code to `COPY`: the stage ``package``. Say which scripts of the project are not the package's."""
     from nullscope.core.files import replacing_directory
 
     with replacing_directory(Path(COPY)) as partial:
         shutil.copytree(PACKAGE, partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", TEMPLATE))
     print(f"package: {PACKAGE.name} -> {COPY}")
+    if others := other_stages():
+        print(f"stages/ has others than the installed package: {', '.join(others)}. Its own come with `nullscope new FOLDER`")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -57,7 +57,7 @@ def on(cpus: int, threads: int, act: Act) -> Act:
 
     def limited() -> None:
         launcher.cpus = lambda: cpus
-        scoring.one_thread = lambda device: torch.inference_mode()  # it would set the threads back to one
+        scoring.one_thread = lambda device: nullcontext()  # it would set the threads back to one
         torch.set_num_threads(threads)
         act()
 

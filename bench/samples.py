@@ -30,13 +30,18 @@ PATCH_PX = {EMBEDDED: 16, "vit_l_14": 32}  # of a mosaic of 7 x 7 patches, by en
 MAX_PIXELS = 10**8
 
 
-def world_pictures(folder: Path, count: int) -> list[Item]:
-    """Render ``count`` pictures of the embedded world, half of them generated."""
+def write_test_world(folder: Path, reals: int, fakes: int, *, workers: int, **changes: int) -> None:
+    """Render so many test pictures of the embedded world, and no more of the other splits than it needs."""
     params = {**read_params()["dataset"]["world"], "train_reals": 1, "train_fakes_per_generator": 1}
     params |= {"val_reals": 1, "val_fakes_per_generator": 1}
-    params |= {"test_generators": ["nearest"], "test_reals": count // 2, "test_fakes_per_generator": count - count // 2}
+    params |= {"test_generators": ["nearest"], "test_reals": reals, "test_fakes_per_generator": fakes}
+    write_world(WorldParams(**params | changes), folder, workers=workers)
+
+
+def world_pictures(folder: Path, count: int) -> list[Item]:
+    """Render ``count`` pictures of the embedded world, half of them generated."""
     with contextlib.redirect_stderr(io.StringIO()):  # its progress
-        write_world(WorldParams(**params), folder, workers=1)
+        write_test_world(folder, count // 2, count - count // 2, workers=1)
     return items_of(sorted((folder / "test").rglob("*.*")))
 
 

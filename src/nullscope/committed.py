@@ -7,10 +7,11 @@ last digit (docs/numerics.md), and nothing is wrong. After an edit of the code i
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from nullscope.repository import git
 
 SUMMARY, PARAMS = "metrics/summary.json", "params.yaml"
 # Points in a rate of the table. One image of the hundred or more that a rate is made of is called otherwise where its logit lies
@@ -29,7 +30,7 @@ def against_commit(root: Path = Path()) -> str | None:
     None where there is nothing to compare: no git, no such file in the commit, other parameters than the commit's, or other runs.
     Raises `OSError` or `ValueError` if the file cannot be read.
     """
-    committed, params = _of_commit(root, SUMMARY), _of_commit(root, PARAMS)
+    committed, params = (git(root, "show", f"HEAD:./{name}") for name in (SUMMARY, PARAMS))
     if committed is None or params is None or (root / PARAMS).read_bytes() != params:
         return None
     written = (root / SUMMARY).read_bytes()
@@ -47,15 +48,6 @@ def against_commit(root: Path = Path()) -> str | None:
         f"Not as committed: {count} of {len(gaps)} rates are more than {ROUNDING:.0f} point off, most of all {run}, {column}: "
         f"{100 * now[run, column]:.1f}, committed {100 * then[run, column]:.1f}. {WHY}"
     )
-
-
-def _of_commit(root: Path, name: str) -> bytes | None:
-    """Return a file as the last commit has it; None where there is no git, no commit or no such file."""
-    try:
-        done = subprocess.run(["git", "show", f"HEAD:./{name}"], cwd=root, capture_output=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
 
 
 def _rates(summary: Mapping[str, Any]) -> dict[tuple[str, str], float]:

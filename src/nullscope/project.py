@@ -10,7 +10,6 @@ Nothing but the standard library is imported at the top: `setup.py` reads `PARTS
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
@@ -59,6 +58,8 @@ def create(folder: Path) -> str | None:
     A folder that is no part of a git repository becomes one with a first commit, where git is there and knows who commits. Raises
     `ValueError` if there is something in the folder already, or if it lies in another DVC project.
     """
+    from nullscope.repository import git
+
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder}: expected a new or an empty folder, found {'a file' if folder.is_file() else 'files in it'}")
     around = next((parent for parent in folder.absolute().parents if (parent / ".dvc").is_dir()), None)
@@ -76,11 +77,11 @@ def create(folder: Path) -> str | None:
         config = folder / ".dvc/config"
         config.write_text(config.read_text(encoding="utf-8").replace("[core]", "[core]\n    no_scm = true", 1), encoding="utf-8")
         return "git was not found: `dvc repro` works without it, `dvc exp run` does not"
-    if _git(folder, "rev-parse", "--is-inside-work-tree"):
+    if git(folder, "rev-parse", "--is-inside-work-tree") is not None:
         return None
-    _git(folder, "init", "--quiet")
-    _git(folder, "add", "--all")
-    if _git(folder, "commit", "--quiet", "-m", "A nullscope project"):
+    git(folder, "init", "--quiet")
+    git(folder, "add", "--all")
+    if git(folder, "commit", "--quiet", "-m", "A nullscope project") is not None:
         return None
     return "git does not know who commits: `git commit -m begin` says what to do; `dvc exp run` needs that commit"
 
@@ -101,11 +102,6 @@ def copy_part(source: Path, target: Path, part: str) -> None:
         shutil.copytree(source / part, target / part, ignore=shutil.ignore_patterns("__pycache__"))
     else:
         shutil.copyfile(source / part, target / part)
-
-
-def _git(folder: Path, *arguments: str) -> bool:
-    """Return whether a git command in ``folder`` succeeds."""
-    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, check=False).returncode == 0
 
 
 def other_stages() -> list[str]:

@@ -165,14 +165,20 @@ def test_saved_detector_scores_identically_in_a_fresh_process(name, here_and_the
     assert len(here) == 40 and there == here
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_merging_makes_inference_faster_and_changes_no_logit(name, small):
-    """To the rounding of merged weights; every adapter that inference can do without is gone."""
+def adapted(name, small):
+    """A prepared detector whose adapters, if it has some, change its features."""
     detector = prepared(name, small)
     with torch.no_grad():
         for parameter_name, parameter in detector.named_parameters():
             if "lora_B" in parameter_name:
                 parameter.normal_(std=0.1)
+    return detector
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_merging_makes_inference_faster_and_changes_no_logit(name, small):
+    """To the rounding of merged weights; every adapter that inference can do without is gone."""
+    detector = adapted(name, small)
     rows, text = whole(detector, small)[0], captions_of(detector, small)
     apart = logits(detector, rows, CPU, text)
     detector.merge()
@@ -184,11 +190,7 @@ def test_merging_makes_inference_faster_and_changes_no_logit(name, small):
 @pytest.mark.parametrize("name", NAMES)
 def test_images_that_are_scored_at_once_do_not_disturb_each_other(name, small, monkeypatch):
     """Whatever a detector switches for an image, it must not switch for the others: lanes share its modules."""
-    detector = prepared(name, small)
-    with torch.no_grad():
-        for parameter_name, parameter in detector.named_parameters():
-            if "lora_B" in parameter_name:
-                parameter.normal_(std=0.1)
+    detector = adapted(name, small)
     rows, text, found = whole(detector, small)[0], captions_of(detector, small), []
     for cpus in (1, 7, 7, 7):
         monkeypatch.setattr(launcher, "cpus", lambda cpus=cpus: cpus)

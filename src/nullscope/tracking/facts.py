@@ -7,7 +7,6 @@ import importlib.metadata
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from nullscope.core.config import leaves
 from nullscope.core.runs import Run
+from nullscope.repository import git
 
 MODEL = "nullscope.model"  # hash of the model folder: what a run is found by
 TRAINING = "nullscope.training"  # hash of what determines a training: what an interrupted run is found by
@@ -102,11 +102,7 @@ def _git_tags(checkout: Path) -> dict[str, str]:
 
 
 def _git(checkout: Path, *arguments: str) -> str:
-    try:
-        done = subprocess.run(["git", "-C", str(checkout), *arguments], capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""  # no git, or none that answers: the run goes without a commit
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return (git(checkout, *arguments) or b"").decode(errors="replace").strip()  # nothing: the run goes without a commit
 
 
 def _as_text(value: Any) -> str:
